@@ -1,0 +1,13 @@
+# NIBBLE_HAS_CUDA: AUTO asks for both the toolkit and a driver, so a machine that cannot run kernels does not build them.
+set(NIBBLE_HAS_CUDA OFF)
+if(NOT NIBBLE_CUDA STREQUAL "OFF")
+  find_package(CUDAToolkit QUIET)
+  find_program(NIBBLE_NVIDIA_SMI nvidia-smi)
+  if(NIBBLE_CUDA STREQUAL "ON" AND NOT CUDAToolkit_FOUND)
+    message(FATAL_ERROR "NIBBLE_CUDA=ON, but no CUDA toolkit was found\n  hint: install it, or configure with -DNIBBLE_CUDA=OFF")
+  endif()
+  if(CUDAToolkit_FOUND AND (NIBBLE_CUDA STREQUAL "ON" OR NIBBLE_NVIDIA_SMI))
+    set(NIBBLE_HAS_CUDA ON)
+  endif()
+endif()
+message(STATUS "nibble: CUDA ${NIBBLE_HAS_CUDA}")

@@ -1,0 +1,24 @@
+# nibble_room(NAME [DEPENDS rooms…] [SOURCES …] [LIBS …] [TESTS …])
+#   A room is src/NAME and the static target nibble_NAME. DEPENDS is the layer rule: scripts/lint refuses an
+#   include of a room that is not reachable through it. TESTS become one binary, nibble_tests_NAME, and one ctest.
+function(nibble_room name)
+  cmake_parse_arguments(R "" "" "DEPENDS;SOURCES;LIBS;TESTS" ${ARGN})
+  list(TRANSFORM R_DEPENDS PREPEND nibble_)
+  add_library(nibble_${name} STATIC ${R_SOURCES})
+  target_include_directories(nibble_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(nibble_${name} PUBLIC ${R_DEPENDS} ${R_LIBS})
+  if(NIBBLE_TESTS AND R_TESTS)
+    nibble_test(${name} SOURCES ${R_TESTS} LIBS nibble_${name})
+  endif()
+endfunction()
+
+# nibble_test(NAME SOURCES … LIBS …): a GoogleTest binary nibble_tests_NAME, run as the ctest NAME.
+function(nibble_test name)
+  cmake_parse_arguments(T "" "" "SOURCES;LIBS" ${ARGN})
+  add_executable(nibble_tests_${name} ${T_SOURCES})
+  target_include_directories(nibble_tests_${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(nibble_tests_${name} PRIVATE NIBBLE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_link_libraries(nibble_tests_${name} PRIVATE ${T_LIBS} GTest::gtest_main)
+  add_test(NAME ${name} COMMAND nibble_tests_${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 600)
+endfunction()

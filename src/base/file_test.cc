@@ -1,0 +1,85 @@
+#include "base/file.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+namespace nibble {
+namespace {
+
+class FileTest : public testing::Test {
+ protected:
+  FileTest() : dir_(std::filesystem::temp_directory_path() / ("nibble-file-" + std::to_string(::getpid()))) {
+    std::filesystem::create_directories(dir_);
+  }
+  ~FileTest() override {
+    inject_file_faults({});
+    std::filesystem::remove_all(dir_);
+  }
+  size_t entries() const {
+    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(dir_), {}));
+  }
+  const Path dir_;
+};
+
+TEST_F(FileTest, WritesThenMapsTheSameBytes) {
+  ASSERT_TRUE(write_file(dir_ / "a", "hello").ok());
+  auto file = MappedFile::open(dir_ / "a");
+  ASSERT_TRUE(file.ok());
+  EXPECT_EQ(file->bytes().size(), 5u);
+  EXPECT_EQ(*read_file(dir_ / "a"), "hello");
+}
+
+TEST_F(FileTest, EmptyFileMapsToNothing) {
+  ASSERT_TRUE(write_file(dir_ / "a", "").ok());
+  EXPECT_EQ(*read_file(dir_ / "a"), "");
+}
+
+TEST_F(FileTest, MissingFileIsNotFoundAndFolderIsIo) {
+  EXPECT_EQ(read_file(dir_ / "no").status().code(), Code::not_found);
+  EXPECT_EQ(read_file(dir_).status().code(), Code::io);
+}
+
+TEST_F(FileTest, RefusesAFileOverTheLimit) {
+  ASSERT_TRUE(write_file(dir_ / "a", "hello").ok());
+  EXPECT_EQ(read_file(dir_ / "a", 4).status().code(), Code::corrupt);
+}
+
+// Whatever operation fails, the old file is whole and nothing else is left.
+TEST_F(FileTest, EveryFaultKeepsTheOldFile) {
+  for (const char* failing : {"open", "write", "sync", "rename"}) {
+    inject_file_faults({});
+    ASSERT_TRUE(write_file(dir_ / "a", "old").ok());
+    inject_file_faults([&](std::string_view operation, const Path& path) {
+      return operation == failing ? io("{}: injected ({})", operation, path.string()) : Status();
+    });
+    EXPECT_FALSE(write_file(dir_ / "a", "new").ok()) << failing;
+    inject_file_faults({});
+    EXPECT_EQ(*read_file(dir_ / "a"), "old") << failing;
+    EXPECT_EQ(entries(), 1u) << failing;
+  }
+}
+
+TEST_F(FileTest, UncommittedFolderLeavesNothing) {
+  {
+    auto folder = OutputFolder::create(dir_ / "out");
+    ASSERT_TRUE(folder.ok());
+    ASSERT_TRUE(write_file(folder->path() / "x", "1").ok());
+  }
+  EXPECT_EQ(entries(), 0u);
+}
+
+TEST_F(FileTest, CommittedFolderReplacesAnEmptyOneButNeverAFullOne) {
+  std::filesystem::create_directories(dir_ / "out");
+  {
+    auto folder = OutputFolder::create(dir_ / "out");
+    ASSERT_TRUE(folder.ok());
+    ASSERT_TRUE(write_file(folder->path() / "x", "1").ok());
+    ASSERT_TRUE(folder->commit().ok());
+  }
+  EXPECT_EQ(*read_file(dir_ / "out" / "x"), "1");
+  EXPECT_EQ(OutputFolder::create(dir_ / "out").status().code(), Code::invalid_argument);
+}
+
+}  // namespace
+}  // namespace nibble

@@ -1,0 +1,22 @@
+// JSON from strangers: bounded depth, no duplicate keys, one error form. Key order is kept, because templates print it.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace nibble {
+
+using Json = nlohmann::ordered_json;
+
+struct JsonLimits {
+  int max_depth = 64;
+  size_t max_bytes = size_t{64} << 20;
+};
+
+/// Parses one JSON document. `what` names it in the error: "corrupt: config.json: expected valid JSON, got …".
+/// Objects are looked up linearly: for documents with objects of many thousand keys write a SAX handler instead.
+Result<Json> parse_json(std::string_view text, std::string_view what, JsonLimits limits = {});
+
+}  // namespace nibble

@@ -1,0 +1,26 @@
+// Context: what every op needs beside its operands. One per engine loop or per worker; not shared between threads.
+#pragma once
+
+#include "base/cancel.h"
+#include "base/thread_pool.h"
+#include "tensor/arena.h"
+
+namespace nibble {
+
+/// exact: activations stay f32 (calibrate, train, eval, goldens).
+/// bf16_act: activations are rounded to BF16 before a product, sums stay f32 (serve and chat).
+enum class Numeric : uint8_t { exact, bf16_act };
+
+constexpr const char* name(Numeric numeric) { return numeric == Numeric::exact ? "exact" : "bf16_act"; }
+
+struct Context {
+  explicit Context(ThreadPool& pool, Numeric numeric = Numeric::exact) : pool(pool), numeric(numeric) {}
+
+  ThreadPool& pool;
+  Arena arena;
+  Numeric numeric;
+  Device device;
+  CancelToken cancel;  // read between blocks of a forward
+};
+
+}  // namespace nibble
