@@ -23,7 +23,9 @@ TEST(Json, RefusesDuplicatesDepthSizeAndGarbage) {
   }
 }
 
-TEST(Json, SameKeyInSiblingObjectsIsFine) { EXPECT_TRUE(parse_json(R"([{"a":1},{"a":{"a":2}}])", "t").ok()); }
+TEST(Json, SameKeyInSiblingObjectsIsFine) {
+  EXPECT_TRUE(parse_json(R"([{"a":1},{"a":{"a":2}}])", "t").ok());
+}
 
 }  // namespace
 }  // namespace nibble
