@@ -8,7 +8,8 @@ namespace {
 
 // Bounds far above any released model, and low enough that no product of two sizes comes near 2^63.
 constexpr int64_t kMaxWidth = 1 << 17, kMaxIntermediate = 1 << 20, kMaxVocab = 1 << 22, kMaxLayers = 512;
-constexpr int64_t kMaxHeads = 1024, kMaxHeadDim = 1024, kMaxKernel = 16, kMaxPositions = int64_t{1} << 30;
+constexpr int64_t kMaxHeads = 1024, kMaxHeadDim = 1024, kMaxPositions = int64_t{1} << 30;
+constexpr int64_t kConvKernel = 4;  // the one width that the family uses and ops/conv computes
 constexpr int64_t kMaxTokenId = INT32_MAX, kMaxMtpLayers = 16;
 
 // Reads keys of one object. The first error sticks, later reads return defaults: parse_config then reads as a list.
@@ -235,7 +236,7 @@ void read_sizes(Reader& t, Config& config) {
   config.value_heads = t.integer("linear_num_value_heads", 1, kMaxHeads);
   config.key_head_dim = t.integer("linear_key_head_dim", 1, kMaxHeadDim);
   config.value_head_dim = t.integer("linear_value_head_dim", 1, kMaxHeadDim);
-  config.conv_kernel = t.integer("linear_conv_kernel_dim", 2, kMaxKernel);
+  config.conv_kernel = t.integer("linear_conv_kernel_dim", kConvKernel, kConvKernel);
   config.norm_eps = static_cast<float>(t.positive("rms_norm_eps", 1.0));
   config.initializer_range = static_cast<float>(t.maybe_positive("initializer_range", 1.0).value_or(0.02));
   config.mtp_layers = t.maybe_integer("mtp_num_hidden_layers", 0, kMaxMtpLayers);

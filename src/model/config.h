@@ -48,7 +48,7 @@ struct Config {
   int64_t value_heads = 0;     // Hv, a multiple of Hk
   int64_t key_head_dim = 0;    // Dk
   int64_t value_head_dim = 0;  // Dv
-  int64_t conv_kernel = 0;     // taps of the causal depthwise convolution
+  int64_t conv_kernel = 0;     // taps of the causal depthwise convolution: 4
   GateType gate = GateType::silu;
 
   float norm_eps = 0;
