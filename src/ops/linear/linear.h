@@ -17,7 +17,7 @@ struct Linear {
   float input_scale = 0;   // > 0: inputs are rounded to NVFP4 under this static tensor scale before the product (W4A4)
 
   /// What one pass over the weight reads.
-  size_t weight_bytes() const { return weight.bytes() + block_scale.bytes(); }
+  size_t weight_bytes() const { return weight.bytes() + (block_scale.empty() ? 0 : block_scale.bytes()); }
 };
 
 /// linear:  y[t,n] = c * sum_k x'[t,k] * w'[n,k]
