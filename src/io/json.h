@@ -12,11 +12,12 @@ using Json = nlohmann::ordered_json;
 
 struct JsonLimits {
   int max_depth = 64;
+  size_t max_keys = 16384;  // of one object: looking one up is linear
   size_t max_bytes = size_t{64} << 20;
 };
 
 /// Parses one JSON document. `what` names it in the error: "corrupt: config.json: expected valid JSON, got …".
-/// Objects are looked up linearly: for documents with objects of many thousand keys write a SAX handler instead.
+/// For documents with larger objects derive a SAX handler from JsonBuilder (json_builder.h).
 Result<Json> parse_json(std::string_view text, std::string_view what, JsonLimits limits = {});
 
 }  // namespace nibble

@@ -23,6 +23,13 @@ TEST(Json, RefusesDuplicatesDepthSizeAndGarbage) {
   }
 }
 
+TEST(Json, BoundsTheKeysOfOneObject) {
+  const std::string three = R"([{"a":1,"b":2,"c":3}])";
+  EXPECT_TRUE(parse_json(three, "t", {.max_keys = 3}).ok());
+  EXPECT_EQ(parse_json(three, "t", {.max_keys = 2}).status().message(),
+            "t: expected valid JSON, got an object of more than 2 keys");
+}
+
 TEST(Json, SameKeyInSiblingObjectsIsFine) {
   EXPECT_TRUE(parse_json(R"([{"a":1},{"a":{"a":2}}])", "t").ok());
 }
