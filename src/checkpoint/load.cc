@@ -1,0 +1,137 @@
+#include "checkpoint/load.h"
+
+#include <openssl/evp.h>
+
+#include "checkpoint/tensor_source.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+#include "model/names.h"
+
+namespace nibble::checkpoint {
+namespace {
+
+constexpr const char* kConfigFile = "config.json";
+constexpr const char* kHfQuantFile = "hf_quant_config.json";
+
+/// The same error with a hint, where whoever found it knew none. A user's own Ctrl-C needs none.
+Status hinted(const Status& status, std::string_view hint) {
+  if (status.code() == Code::cancelled) return status;
+  return status.hint().empty() ? Status(status.code(), status.message()).with_hint(std::string(hint)) : status;
+}
+
+Status check_folder(const Path& folder) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder, ignored)) {
+    return not_found("model folder: expected a folder, got none ({})", folder.string())
+        .with_hint("give the folder of a Hugging Face model");
+  }
+  if (!std::filesystem::is_directory(folder, ignored)) {
+    return invalid_argument("model folder: expected a folder, got a file ({})", folder.string())
+        .with_hint("give the folder that holds config.json and the safetensors");
+  }
+  if (!std::filesystem::exists(folder / kConfigFile, ignored)) {
+    const bool empty = std::filesystem::is_empty(folder, ignored);
+    return not_found("{}: expected in the model folder, got {} ({})", kConfigFile, empty ? "an empty folder" : "none",
+                     folder.string())
+        .with_hint("give the folder of a Hugging Face model");
+  }
+  return {};
+}
+
+Result<std::optional<Json>> read_hf_quant(const Path& folder) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder / kHfQuantFile, ignored)) return std::optional<Json>();
+  NIBBLE_TRY(text, read_file(folder / kHfQuantFile));
+  NIBBLE_TRY(json, parse_json(text, kHfQuantFile));
+  return std::optional<Json>(std::move(json));
+}
+
+/// Tied as the config says, else by whether there is a head.
+Result<bool> is_tied(const model::Config& config, const SafetensorsFolder& files) {
+  const bool has_head = files.find("lm_head.weight") != nullptr;
+  if (config.tie_embeddings == false && !has_head) {
+    return corrupt("lm_head.weight: expected [{},{}] because tie_word_embeddings is false, got no such tensor",
+                   config.vocab, config.hidden)
+        .with_hint("the checkpoint is incomplete, or config.json should say \"tie_word_embeddings\": true");
+  }
+  return config.tie_embeddings.value_or(!has_head);
+}
+
+std::string fingerprint(std::string_view config, const SafetensorsFolder& files) {
+  EVP_MD_CTX* context = EVP_MD_CTX_new();
+  NIBBLE_CHECK(context != nullptr && EVP_DigestInit_ex(context, EVP_sha256(), nullptr) == 1);
+  const auto add = [&](std::string_view text) { EVP_DigestUpdate(context, text.data(), text.size()); };
+  add(config);
+  for (const Safetensors& file : files.files()) add(file.header());
+  unsigned char digest[EVP_MAX_MD_SIZE] = {};
+  EVP_DigestFinal_ex(context, digest, nullptr);
+  EVP_MD_CTX_free(context);
+  return fmt::format("{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]);
+}
+
+FormatSummary summarize(const SafetensorsFolder& files, const model::Weights& weights) {
+  FormatSummary out;
+  for (const SafetensorsFolder::Entry& entry : files.tensors()) {
+    out.dtype_bytes[entry.info->dtype] += entry.info->bytes;
+    out.file_bytes += entry.info->bytes;
+    const model::Part part = model::part_of(entry.info->name);
+    out.has_mtp |= part == model::Part::mtp;
+    out.has_vision |= part == model::Part::visual;
+  }
+  uint64_t f32 = 0, bf16 = 0, nvfp4 = 0;
+  weights.for_each_linear([&](std::string_view, const ops::Linear& linear) {
+    uint64_t& bytes = linear.format == ops::WeightFormat::nvfp4  ? nvfp4
+                      : linear.format == ops::WeightFormat::bf16 ? bf16
+                                                                 : f32;
+    bytes += linear.weight_bytes();
+  });
+  out.format = nvfp4 > 0 ? "nvfp4" : bf16 >= f32 ? "bf16" : "f32";
+  for (const model::TensorSlot& slot : model::text_slots(weights.config, weights.prefix, weights.tied)) {
+    out.text_parameters += static_cast<uint64_t>(slot.shape.elements());
+  }
+  out.bytes_per_token = model::bytes_per_token(weights);
+  return out;
+}
+
+/// The small JSON files: config, quantization and generation.
+Status read_descriptions(const Path& folder, LoadedModel& out, std::string& config_text) {
+  NIBBLE_RETURN_IF_ERROR(check_folder(folder));
+  NIBBLE_TRY(text, read_file(folder / kConfigFile));
+  config_text = std::move(text);
+  NIBBLE_TRY(json, parse_json(config_text, kConfigFile));
+  NIBBLE_TRY(config, model::parse_config(json, kConfigFile));
+  NIBBLE_TRY(hf_quant, read_hf_quant(folder));
+  NIBBLE_TRY(quantization, read_quantization(json, hf_quant));
+  NIBBLE_TRY(generation, read_generation(folder, config));
+  out.weights.config = std::move(config);
+  out.quantization = std::move(quantization);
+  out.generation = std::move(generation);
+  return {};
+}
+
+}  // namespace
+
+Result<LoadedModel> load_checkpoint(const Path& folder, const LoadOptions& options) {
+  LoadedModel out;
+  std::string config_text;
+  if (Status status = read_descriptions(folder, out, config_text); !status.ok()) {
+    return hinted(status, "compare the file with that of the model this one was made from");
+  }
+  const model::Config& config = out.weights.config;
+  Result<SafetensorsFolder> opened = SafetensorsFolder::open(folder);
+  if (!opened.ok()) return hinted(opened.status(), "the file may be damaged: fetch the model again");
+  const SafetensorsFolder& files = *opened;
+  NIBBLE_TRY(prefix, model::find_prefix([&](std::string_view name) { return files.find(name) != nullptr; }));
+  NIBBLE_TRY(tied, is_tied(config, files));
+  out.weights = model::blank_weights(config, prefix, tied);
+  TensorSource source(files, out.quantization, options, out.weights);
+  model::visit_weights(out.weights, source);
+  if (Status status = source.finish(); !status.ok()) return hinted(status, "fetch the model again");
+  if (tied) out.weights.lm_head = model::dense_linear(out.weights.embed);
+  for (const Safetensors& file : files.files()) out.weights.mappings.push_back(file.mapping());
+  out.format = summarize(files, out.weights);
+  out.fingerprint = fingerprint(config_text, files);
+  return out;
+}
+
+}  // namespace nibble::checkpoint

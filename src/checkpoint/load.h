@@ -1,0 +1,55 @@
+// load_checkpoint: a Hugging Face folder becomes a model that can compute.
+//
+// Read from the folder: config.json, the safetensors (io/safetensors.h says which), generation_config.json,
+// hf_quant_config.json, tokenizer_config.json and the added tokens of tokenizer.json. Config form and tensor prefix
+// may disagree. mtp.* and model.visual.* are left in the files.
+//
+// Matrices stay views into the mapped files (F16 ones are converted to f32, exactly), so loading costs no memory for
+// them; vectors become f32. Every text tensor must be there with its shape, and a text tensor that the model does not
+// know is refused, because leaving it out would compute something else.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "base/cancel.h"
+#include "base/file.h"
+#include "base/progress.h"
+#include "base/thread_pool.h"
+#include "checkpoint/generation.h"
+#include "checkpoint/quantization.h"
+#include "model/weights.h"
+
+namespace nibble::checkpoint {
+
+struct LoadOptions {
+  /// Look at every matrix once: NaN and infinities in weights and bad scale bytes are `corrupt`. It reads the files
+  /// once, which the first forward would have to do too.
+  bool check_values = true;
+  ThreadPool* pool = nullptr;  // shares that work; not owned
+  Progress progress;           // in bytes of matrices
+  CancelToken cancel;
+};
+
+struct FormatSummary {
+  std::string format;                           // of the Linears: "nvfp4" if any is, else "bf16" or "f32"
+  std::map<std::string, uint64_t> dtype_bytes;  // of all tensors in the files, by the files' spelling
+  uint64_t file_bytes = 0;                      // their sum
+  uint64_t text_parameters = 0;                 // logical weights of the text model; a tied head counts once
+  uint64_t bytes_per_token = 0;                 // model::bytes_per_token
+  bool has_mtp = false, has_vision = false;
+};
+
+struct LoadedModel {
+  model::Weights weights;
+  Generation generation;
+  Quantization quantization;
+  FormatSummary format;
+  std::string fingerprint;  // 8 hex digits of SHA-256 over config.json and every tensor header
+};
+
+/// Errors name the tensor and the file, with a hint; nothing is left behind. `not_found` when the folder, its
+/// config.json or its weights are not there.
+Result<LoadedModel> load_checkpoint(const Path& folder, const LoadOptions& options = {});
+
+}  // namespace nibble::checkpoint

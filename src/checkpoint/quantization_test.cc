@@ -1,0 +1,90 @@
+#include "checkpoint/quantization.h"
+
+#include <gtest/gtest.h>
+
+#include "checkpoint/test_folder.h"
+
+namespace nibble::checkpoint {
+namespace {
+
+const Path kGoldens = NIBBLE_SOURCE_DIR "/tests/golden/modelopt";
+
+TEST(Quantization, ReadsWhatModelOptWrites) {
+  const Json config = testing::read_json_file(kGoldens / "max_w4a4/config.json");
+  const Json hf = testing::read_json_file(kGoldens / "max_w4a4/hf_quant_config.json");
+  for (const auto& [json, extra] : {std::pair(config, std::optional<Json>(hf)),
+                                    {config, std::nullopt},
+                                    {Json::object(), std::optional<Json>(hf)}}) {
+    Result<Quantization> q = read_quantization(json, extra);
+    ASSERT_TRUE(q.ok()) << q.status().text();
+    EXPECT_EQ(q->algo, "NVFP4");
+    EXPECT_EQ(q->producer, "modelopt 0.47.0");
+    EXPECT_TRUE(q->rounds_inputs());
+    EXPECT_TRUE(q->excludes("lm_head"));
+    EXPECT_TRUE(q->excludes("model.layers.0.linear_attn.in_proj_a"));
+    EXPECT_TRUE(q->excludes("model.language_model.layers.0.linear_attn.in_proj_a"));
+    EXPECT_FALSE(q->excludes("model.layers.0.linear_attn.in_proj_qkv"));
+    EXPECT_FALSE(q->excludes("model.layers.0.mlp.up_proj"));
+  }
+  const Json weights_only = {
+      {"quantization_config", testing::read_json_file(kGoldens / "w4a16_max/quantization_config.json")}};
+  EXPECT_EQ(read_quantization(weights_only, std::nullopt)->algo, "W4A16_NVFP4");
+  EXPECT_FALSE(read_quantization(weights_only, std::nullopt)->rounds_inputs());
+}
+
+TEST(Quantization, FullPrecisionIsNoQuantization) {
+  EXPECT_FALSE(read_quantization(Json::object(), std::nullopt)->quantized());
+  EXPECT_FALSE(read_quantization({{"quantization_config", nullptr}}, std::nullopt)->quantized());
+  const Json none = {{"quantization", {{"quant_algo", nullptr}}}};
+  EXPECT_FALSE(read_quantization(Json::object(), none)->quantized());
+}
+
+TEST(Quantization, PatternsMatchWholePartsOrByStar) {
+  const struct {
+    const char *pattern, *module;
+    bool matches;
+  } cases[] = {
+      {"lm_head", "lm_head", true},
+      {"lm_head*", "lm_head", true},
+      {"mtp*", "mtp.layers.0.mlp.up_proj", true},
+      {"mtp", "mtp.fc", true},
+      {"mtp", "smtp.fc", false},
+      {"model.layers.1", "model.layers.10.mlp.up_proj", false},
+      {"model.layers.1", "model.layers.1.mlp.up_proj", true},
+      {"*linear_attn.conv1d", "model.layers.0.linear_attn.conv1d", true},
+      {"linear_attn.conv1d", "model.layers.0.linear_attn.conv1d", true},
+      {"*.self_attn.*", "model.layers.3.self_attn.q_proj", true},
+      {"*.self_attn.*", "model.layers.3.mlp.up_proj", false},
+      {"*a*b*c*", "xxaxxbxxc", true},
+      {"*a*b*c", "xxaxxbxxcx", false},
+      {"*", "anything", true},
+      {"", "anything", false},
+      {"model.layers.0*", "model.layers.0.mlp.up_proj", true},
+  };
+  for (const auto& c : cases) EXPECT_EQ(matches_module(c.pattern, c.module), c.matches) << c.pattern << " " << c.module;
+  // A hostile pattern costs pattern x name, not an exponential.
+  std::string stars;
+  for (int i = 0; i < 2000; ++i) stars += "*a";
+  EXPECT_FALSE(matches_module(stars + "b", std::string(20'000, 'a')));
+}
+
+TEST(Quantization, RefusesOtherWords) {
+  const auto config = [](Json section) { return Json{{"quantization_config", std::move(section)}}; };
+  const std::pair<Json, Code> cases[] = {
+      {config(3), Code::corrupt},
+      {config(Json::object()), Code::unsupported},
+      {config({{"quant_method", "fp8"}}), Code::unsupported},
+      {config({{"quant_method", 1}}), Code::corrupt},
+      {config({{"quant_method", "modelopt"}}), Code::corrupt},
+      {config({{"quant_method", "modelopt"}, {"quant_algo", "FP8"}}), Code::unsupported},
+      {config({{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}, {"group_size", 32}}), Code::unsupported},
+      {config({{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}, {"ignore", "lm_head"}}), Code::corrupt},
+      {config({{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}, {"ignore", {1}}}), Code::corrupt},
+  };
+  for (const auto& [json, code] : cases) EXPECT_EQ(read_quantization(json, std::nullopt).status().code(), code) << json;
+  EXPECT_EQ(read_quantization(Json::object(), Json(3)).status().code(), Code::corrupt);
+  EXPECT_EQ(read_quantization(Json::object(), Json{{"quantization", 3}}).status().code(), Code::corrupt);
+}
+
+}  // namespace
+}  // namespace nibble::checkpoint

@@ -1,0 +1,55 @@
+// TensorSource: the checked way from named tensors of a checkpoint to the slots of a model. Internal to checkpoint/.
+#pragma once
+
+#include <unordered_set>
+
+#include "checkpoint/load.h"
+#include "io/safetensors.h"
+
+namespace nibble::checkpoint {
+
+/// Fills the slots that visit_weights shows it. The first error sticks; later slots are then skipped.
+class TensorSource : public model::WeightsVisitor {
+ public:
+  /// All references outlive this object. Converted memory goes to `weights`.
+  TensorSource(const SafetensorsFolder& files, const Quantization& quantization, const LoadOptions& options,
+               model::Weights& weights);
+
+  void linear(const std::string& name, ops::Linear& linear, int64_t out, int64_t in) override;
+  void tensor(const std::string& name, Tensor& tensor, const Shape& shape, model::TensorKind kind) override;
+
+  /// After the visit: refuses text tensors that no slot took.
+  Status finish();
+
+ private:
+  using Entry = SafetensorsFolder::Entry;
+
+  void set_error(Status error) {
+    if (status_.ok()) status_ = std::move(error);
+  }
+  /// The tensor of this name, or the error that explains its absence; its shape and dtype are the caller's to check.
+  Result<Entry> require(const std::string& name, const Shape& shape, std::string_view dtypes);
+  Status missing(const std::string& name, const Shape& shape, std::string_view dtypes) const;
+  Status mismatch(const Entry& entry, const Shape& shape, std::string_view dtypes) const;
+
+  Status load_dense(const std::string& module, ops::Linear& linear, int64_t out, int64_t in);
+  Status load_nvfp4(const std::string& module, ops::Linear& linear, int64_t out, int64_t in);
+  Result<float> load_scale(const std::string& name);
+  /// A float matrix as it is, or as f32 when the file holds F16.
+  Result<Tensor> matrix(const Entry& entry, const Shape& shape);
+  Tensor copy(const Tensor& source);
+  Status check_finite(const Entry& entry, const Tensor& matrix);
+  Status check_scales(const Entry& entry, const Tensor& scales);
+  /// Runs body(begin, end) over the rows of a tensor, on the pool if there is one; reports progress; `cancelled`.
+  Status over_rows(const Entry& entry, const Tensor& tensor, const std::function<void(int64_t, int64_t)>& body);
+
+  const SafetensorsFolder& files_;
+  const Quantization& quantization_;
+  const LoadOptions& options_;
+  model::Weights& weights_;
+  std::unordered_set<std::string_view> used_;
+  uint64_t done_bytes_ = 0, total_bytes_ = 0;
+  Status status_;
+};
+
+}  // namespace nibble::checkpoint

@@ -1,0 +1,51 @@
+// For tests: a small checkpoint held in memory, to be changed in one place and written as a folder.
+#pragma once
+
+#include <cstring>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+
+namespace nibble::checkpoint::testing {
+
+struct Blob {
+  std::string dtype;
+  std::vector<int64_t> shape;
+  std::string bytes;
+};
+
+/// A folder of its own under the system's temporary one, removed with the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  const Path& path() const { return path_; }
+
+ private:
+  Path path_;
+};
+
+/// The parts of a checkpoint folder. Keys of `files` beside the tensors: "config.json", "generation_config.json", ….
+struct TestCheckpoint {
+  std::map<std::string, Blob> tensors;
+  Json config;
+  std::map<std::string, std::string> files;
+
+  /// The micro model of tests/golden.
+  static TestCheckpoint micro(const std::string& variant = "micro");
+  /// The same with all Linears but in_proj_a/b and lm_head in NVFP4, and its quantization_config.
+  static TestCheckpoint micro_nvfp4(const std::string& algo = "W4A16_NVFP4");
+
+  /// Replaces what `folder` holds. The safetensors file is assembled by hand, so broken contents can be written.
+  void write(const Path& folder) const;
+};
+
+Json read_json_file(const Path& path);
+void write_plain(const Path& path, std::string_view bytes);
+
+}  // namespace nibble::checkpoint::testing
