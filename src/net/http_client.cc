@@ -150,7 +150,7 @@ Result<Slist> request_headers(const HttpOptions& options, bool has_body) {
   if (!options.bearer.empty() && !names("authorization")) {
     NIBBLE_RETURN_IF_ERROR(append(list, "Authorization: Bearer " + options.bearer));
   }
-  for (const auto& [name, value] : options.headers) NIBBLE_RETURN_IF_ERROR(append(list, name + ": " + value));
+  for (const auto& [name, value] : options.headers) NIBBLE_RETURN_IF_ERROR(append(list, fmt::format("{}: {}", name, value)));
   return list;
 }
 
