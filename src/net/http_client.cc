@@ -150,7 +150,8 @@ Result<Slist> request_headers(const HttpOptions& options, bool has_body) {
   if (!options.bearer.empty() && !names("authorization")) {
     NIBBLE_RETURN_IF_ERROR(append(list, "Authorization: Bearer " + options.bearer));
   }
-  for (const auto& [name, value] : options.headers) NIBBLE_RETURN_IF_ERROR(append(list, fmt::format("{}: {}", name, value)));
+  for (const auto& [name, value] : options.headers)
+    NIBBLE_RETURN_IF_ERROR(append(list, fmt::format("{}: {}", name, value)));
   return list;
 }
 
@@ -205,26 +206,23 @@ void HttpClient::Handles::configure(const std::string& url, const std::string_vi
 CURLcode HttpClient::Handles::run(const HttpOptions& options, const Exchange& exchange) {
   curl_multi_add_handle(multi, easy);
   CURLcode result = CURLE_OK;
-  for (bool done = false; !done;) {
-    int running = 0;
-    if (curl_multi_perform(multi, &running) != CURLM_OK) {
-      result = CURLE_FAILED_INIT;
-      break;
-    }
-    int queued = 0;
-    for (CURLMsg* message; (message = curl_multi_info_read(multi, &queued)) != nullptr;) {
-      if (message->msg == CURLMSG_DONE) {
-        result = message->data.result;
-        done = true;
-      }
-    }
-    if (done) break;
+  while (true) {
     if (options.cancel.cancelled()) {
       result = CURLE_ABORTED_BY_CALLBACK;
       break;
     }
     if (options.idle_timeout_s > 0 && now_s() - exchange.last_byte_s > options.idle_timeout_s) {
       result = CURLE_OPERATION_TIMEDOUT;
+      break;
+    }
+    int running = 0, queued = 0;
+    if (curl_multi_perform(multi, &running) != CURLM_OK) {
+      result = CURLE_FAILED_INIT;
+      break;
+    }
+    if (running == 0) {
+      const CURLMsg* message = curl_multi_info_read(multi, &queued);
+      result = message == nullptr ? CURLE_FAILED_INIT : message->data.result;
       break;
     }
     curl_multi_poll(multi, nullptr, 0, kCancelPollMs, nullptr);

@@ -158,6 +158,9 @@ TEST(HttpClient, TimesOutAndCancels) {
   });
   EXPECT_EQ(client.get(server.url("/"), options).status().code(), Code::cancelled);
   canceller.join();
+  LoopbackServer fast(echo);  // a call with a token that is set already sends nothing
+  EXPECT_EQ(client.get(fast.url("/"), options).status().code(), Code::cancelled);
+  EXPECT_EQ(fast.requests(), 0);
 }
 
 TEST(HttpClient, StreamsBytesAsTheyCome) {
