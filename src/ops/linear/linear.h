@@ -23,7 +23,7 @@ struct Linear {
 /// linear:  y[t,n] = c * sum_k x'[t,k] * w'[n,k]
 ///   f32, bf16   w' = weight, c = 1
 ///   nvfp4       w' = e2m1(code) * e4m3(block_scale), exact in f32; c = tensor_scale, applied to the finished sum
-///   x' = x; rounded to NVFP4 and back when input_scale > 0 (ops/quant); then rounded to BF16 in Numeric::bf16_act
+///   x' = x, rounded to BF16 in Numeric::bf16_act, then to NVFP4 and back when input_scale > 0 (ops/quant)
 /// shapes   x [T,in] f32   y [T,out] f32   T >= 0; in is a multiple of 16 for nvfp4, any otherwise
 /// numeric  products and sums in f32. For each (t,n) k ascends in one fixed lane pattern, so the bits of a row depend
 /// on

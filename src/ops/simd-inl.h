@@ -1,0 +1,110 @@
+// Vector helpers of the CPU kernels. Included once per SIMD target, from inside a file that foreach_target.h repeats.
+#if defined(NIBBLE_OPS_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef NIBBLE_OPS_SIMD_INL_H_
+#undef NIBBLE_OPS_SIMD_INL_H_
+#else
+#define NIBBLE_OPS_SIMD_INL_H_
+#endif
+
+#include <cstdint>
+#include <cstring>
+
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace nibble::ops {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// f32 vectors of at most 16 lanes, so that 16 elements, an NVFP4 block, are always a whole number of vectors.
+using D = hn::CappedTag<float, 16>;
+using V = hn::Vec<D>;
+constexpr int64_t kLanes = hn::MaxLanes(D());
+constexpr int64_t kVectorsPer16 = 16 / kLanes;
+
+HWY_INLINE float sum_lanes(V v) {
+  return hn::GetLane(hn::SumOfLanes(D(), v));
+}
+HWY_INLINE float max_lanes(V v) {
+  return hn::GetLane(hn::MaxOfLanes(D(), v));
+}
+
+/// The first n < kLanes elements at p, then `fill`; touches no byte beyond them.
+HWY_INLINE V load_some(const float* p, int64_t n, float fill = 0.0f) {
+  HWY_ALIGN float lanes[kLanes];
+  for (int64_t i = 0; i < kLanes; ++i) lanes[i] = fill;
+  std::memcpy(lanes, p, static_cast<size_t>(n) * sizeof(float));
+  return hn::Load(D(), lanes);
+}
+
+HWY_INLINE void store_some(V v, float* p, int64_t n) {
+  HWY_ALIGN float lanes[kLanes];
+  hn::Store(v, D(), lanes);
+  std::memcpy(p, lanes, static_cast<size_t>(n) * sizeof(float));
+}
+
+/// y[i] = f(a[i]). An element's bits do not depend on where it stands: the tail runs through the same vector code.
+template <class F>
+HWY_INLINE void map(const float* a, float* y, int64_t n, const F& f) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) hn::StoreU(f(hn::LoadU(D(), a + i)), D(), y + i);
+  if (i < n) store_some(f(load_some(a + i, n - i)), y + i, n - i);
+}
+
+/// y[i] = f(a[i], b[i]).
+template <class F>
+HWY_INLINE void map(const float* a, const float* b, float* y, int64_t n, const F& f) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) hn::StoreU(f(hn::LoadU(D(), a + i), hn::LoadU(D(), b + i)), D(), y + i);
+  if (i < n) store_some(f(load_some(a + i, n - i), load_some(b + i, n - i)), y + i, n - i);
+}
+
+/// y[i] = f(a[i], b[i], c[i]).
+template <class F>
+HWY_INLINE void map(const float* a, const float* b, const float* c, float* y, int64_t n, const F& f) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    hn::StoreU(f(hn::LoadU(D(), a + i), hn::LoadU(D(), b + i), hn::LoadU(D(), c + i)), D(), y + i);
+  }
+  if (i < n) {
+    const int64_t rest = n - i;
+    store_some(f(load_some(a + i, rest), load_some(b + i, rest), load_some(c + i, rest)), y + i, rest);
+  }
+}
+
+/// sum_i x[i]^2 with four independent chains.
+HWY_INLINE float sum_of_squares(const float* x, int64_t n) {
+  V sum[4] = {hn::Zero(D()), hn::Zero(D()), hn::Zero(D()), hn::Zero(D())};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    for (int64_t j = 0; j < 4; ++j) {
+      const V v = hn::LoadU(D(), x + i + j * kLanes);
+      sum[j] = hn::MulAdd(v, v, sum[j]);
+    }
+  }
+  for (; i < n; i += kLanes) {
+    const V v = i + kLanes <= n ? hn::LoadU(D(), x + i) : load_some(x + i, n - i);
+    sum[0] = hn::MulAdd(v, v, sum[0]);
+  }
+  return sum_lanes(hn::Add(hn::Add(sum[0], sum[1]), hn::Add(sum[2], sum[3])));
+}
+
+/// 1/(1 + exp(-x)), through exp(-|x|) so that nothing overflows and small results keep their relative precision.
+HWY_INLINE V sigmoid(V x) {
+  const V one = hn::Set(D(), 1.0f);
+  const V e = hn::Exp(D(), hn::Neg(hn::Abs(x)));
+  const V numerator = hn::IfThenElse(hn::Lt(x, hn::Zero(D())), e, one);
+  return hn::Div(numerator, hn::Add(one, e));
+}
+
+HWY_INLINE V silu(V x) {
+  return hn::Mul(x, sigmoid(x));
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace nibble::ops
+HWY_AFTER_NAMESPACE();
+
+#endif
