@@ -1,8 +1,11 @@
-// How ops share work between threads.
+// How ops share work between threads. Results never depend on it: what a thread takes is whole rows or whole items.
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+
+#include "tensor/context.h"
 
 namespace nibble::ops {
 
@@ -11,6 +14,28 @@ namespace nibble::ops {
 inline int64_t row_grain(int64_t row_cost) {
   constexpr int64_t kRangeCost = 16384;
   return std::max<int64_t>(1, kRangeCost / std::max<int64_t>(1, row_cost));
+}
+
+/// Calls body(item, scratch) for every item, on as many threads as `item_cost` (steps, as above) makes worthwhile.
+/// Calls with the same scratch never overlap. `scratch` is `floats` long, 64-byte aligned, from cx.arena,
+/// uninitialised.
+template <class Body>
+void for_each_item(Context& cx, int64_t items, int64_t item_cost, int64_t floats, const Body& body) {
+  const int64_t grain = row_grain(item_cost);
+  const int64_t slots = std::min<int64_t>(cx.pool.threads(), (items + grain - 1) / grain);
+  Arena::Scope scope(cx.arena);
+  const int64_t stride = (floats + 15) / 16 * 16;
+  float* const scratch = cx.arena.f32({slots, stride}).f32();
+  std::atomic<int64_t> next{0};
+  cx.pool.parallel_for(slots, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t slot = begin; slot < end; ++slot) {
+      while (true) {
+        const int64_t item = next.fetch_add(1, std::memory_order_relaxed);
+        if (item >= items) break;
+        body(item, scratch + slot * stride);
+      }
+    }
+  });
 }
 
 }  // namespace nibble::ops

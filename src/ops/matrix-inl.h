@@ -1,0 +1,79 @@
+// The two inner loops of every matrix product here. Both give each element of the result one accumulator chain in which
+// k ascends, so its bits do not depend on how rows and columns are tiled around it.
+//   dot_tile   rows times rows, both contiguous in k: lanes run along k and are summed at the end (linear, scores)
+//   multiply   C += A B, lanes run along the columns of B (delta rule, values)
+#if defined(NIBBLE_OPS_MATRIX_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef NIBBLE_OPS_MATRIX_INL_H_
+#undef NIBBLE_OPS_MATRIX_INL_H_
+#else
+#define NIBBLE_OPS_MATRIX_INL_H_
+#endif
+
+#include "ops/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace nibble::ops {
+namespace HWY_NAMESPACE {
+
+/// Rows of `a` per tile: with 4 rows of `b` the accumulators, one vector of each row of `a` and one of `b` fill 16
+/// registers, or 32 where there are that many.
+constexpr int kTileA = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64 ? 6 : 3;
+constexpr int kTileB = 4;
+
+/// acc[i][j] += a[i,k..] * b[j,k..] lane by lane, for k in [0,n), n a multiple of 16.
+template <int kA, int kB>
+HWY_INLINE void dot_tile(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t n,
+                         V (&acc)[kA][kB]) {
+  for (int64_t k = 0; k < n; k += kLanes) {
+    V rows[kA];
+    for (int i = 0; i < kA; ++i) rows[i] = hn::LoadU(D(), a + i * a_stride + k);
+    for (int j = 0; j < kB; ++j) {
+      const V other = hn::LoadU(D(), b + j * b_stride + k);
+      for (int i = 0; i < kA; ++i) acc[i][j] = hn::MulAdd(rows[i], other, acc[i][j]);
+    }
+  }
+}
+
+/// kM rows and kN vectors of C += A B.
+template <int kM, int kN>
+HWY_INLINE void multiply_tile(int64_t k_size, const float* a, int64_t a_row, int64_t a_col, const float* b,
+                              int64_t b_stride, float* c, int64_t c_stride) {
+  V acc[kM][kN];
+  for (int i = 0; i < kM; ++i) {
+    for (int j = 0; j < kN; ++j) acc[i][j] = hn::LoadU(D(), c + i * c_stride + j * kLanes);
+  }
+  for (int64_t k = 0; k < k_size; ++k) {
+    V row[kN];
+    for (int j = 0; j < kN; ++j) row[j] = hn::LoadU(D(), b + k * b_stride + j * kLanes);
+    for (int i = 0; i < kM; ++i) {
+      const V factor = hn::Set(D(), a[i * a_row + k * a_col]);
+      for (int j = 0; j < kN; ++j) acc[i][j] = hn::MulAdd(factor, row[j], acc[i][j]);
+    }
+  }
+  for (int i = 0; i < kM; ++i) {
+    for (int j = 0; j < kN; ++j) hn::StoreU(acc[i][j], D(), c + i * c_stride + j * kLanes);
+  }
+}
+
+/// C[m,n] += sum_k A[m,k] B[k,n] for n_size a multiple of 16. A has any strides (a transposed matrix is one with them
+/// exchanged), B and C are row-major.
+inline void multiply(int64_t m_size, int64_t n_size, int64_t k_size, const float* a, int64_t a_row, int64_t a_col,
+                     const float* b, int64_t b_stride, float* c, int64_t c_stride) {
+  // At most two vectors, as 4 x 2 accumulators leave registers for the operands; one where 16 elements are one vector.
+  constexpr int kN = kVectorsPer16 >= 2 ? 2 : 1;
+  for (int64_t n = 0; n < n_size; n += kN * kLanes) {
+    int64_t m = 0;
+    for (; m + 4 <= m_size; m += 4) {
+      multiply_tile<4, kN>(k_size, a + m * a_row, a_row, a_col, b + n, b_stride, c + m * c_stride + n, c_stride);
+    }
+    for (; m < m_size; ++m) {
+      multiply_tile<1, kN>(k_size, a + m * a_row, a_row, a_col, b + n, b_stride, c + m * c_stride + n, c_stride);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace nibble::ops
+HWY_AFTER_NAMESPACE();
+
+#endif
