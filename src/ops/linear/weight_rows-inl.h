@@ -62,6 +62,15 @@ struct Nvfp4Row {
   Nvfp4Row(const Linear& w, int64_t n)
       : codes(w.weight.u8() + n * w.in / 2), scales(w.block_scale.u8() + n * w.in / 16), half_scale(half_e4m3()) {}
 
+#if HWY_TARGET == HWY_SCALAR
+  void load16(int64_t k, Vectors16& out) const {
+    const float scale = 2 * half_scale[scales[k / 16]];
+    for (int64_t i = 0; i < 16; ++i) {
+      const int code = codes[(k + i) / 2] >> (i % 2 * 4) & 0xF;
+      out[i] = hn::Set(D(), e2m1_to_f32(static_cast<uint8_t>(code)) * scale);
+    }
+  }
+#else
   HWY_INLINE void load16(int64_t k, Vectors16& out) const {
     const hn::FixedTag<uint8_t, 16> d8;
     const hn::FixedTag<int8_t, 16> di8;
@@ -74,6 +83,7 @@ struct Nvfp4Row {
     const V scale = hn::Set(D(), half_scale[scales[k / 16]]);
     spread(twice, scale, out);
   }
+#endif
   void load_rest(int64_t, int64_t, float*) const {}  // in is a multiple of 16
 
   const uint8_t* codes = nullptr;
@@ -81,6 +91,7 @@ struct Nvfp4Row {
   const float* half_scale = nullptr;
 
  private:
+#if HWY_TARGET != HWY_SCALAR
   template <class V8>
   static HWY_INLINE void spread(V8 twice, V scale, Vectors16& out) {
     const hn::FixedTag<int8_t, 16> di8;
@@ -99,6 +110,7 @@ struct Nvfp4Row {
       out[3] = to_f32(hn::LowerHalf(hn::LowerHalf(hn::ShiftRightBytes<12>(di8, twice))));
     }
   }
+#endif
 };
 
 }  // namespace HWY_NAMESPACE
