@@ -11,6 +11,7 @@
 
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "tensor/numeric.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace nibble::ops {
@@ -29,6 +30,27 @@ HWY_INLINE float sum_lanes(V v) {
 }
 HWY_INLINE float max_lanes(V v) {
   return hn::GetLane(hn::MaxOfLanes(D(), v));
+}
+
+/// kLanes f32 or BF16 numbers from a mapped file, at any alignment.
+HWY_INLINE V load_f32(const void* p) {
+#if HWY_TARGET == HWY_SCALAR
+  float x;
+  std::memcpy(&x, p, sizeof x);
+  return hn::Set(D(), x);
+#else
+  return hn::LoadU(D(), static_cast<const float*>(p));
+#endif
+}
+HWY_INLINE V load_bf16(const void* p) {
+#if HWY_TARGET == HWY_SCALAR
+  uint16_t x;
+  std::memcpy(&x, p, sizeof x);
+  return hn::Set(D(), bf16_to_f32(x));
+#else
+  const auto bits = hn::LoadU(hn::Rebind<uint16_t, D>(), static_cast<const uint16_t*>(p));
+  return hn::BitCast(D(), hn::ShiftLeft<16>(hn::PromoteTo(hn::RebindToUnsigned<D>(), bits)));
+#endif
 }
 
 /// The first n < kLanes elements at p, then `fill`; touches no byte beyond them.

@@ -44,13 +44,8 @@ void gather_block(const AttentionTile& tile, const Tensor& cache, int64_t first,
       std::copy_n(cache.f32() + at + j * stride, tile.size, to);
       i = tile.size;
     } else {
-      const hn::RebindToUnsigned<D> du32;
-      const hn::Rebind<uint16_t, D> du16;
       const uint16_t* from = cache.bf16() + at + j * stride;
-      for (; i + kLanes <= tile.size; i += kLanes) {
-        const auto bits = hn::PromoteTo(du32, hn::LoadU(du16, from + i));
-        hn::StoreU(hn::BitCast(D(), hn::ShiftLeft<16>(bits)), D(), to + i);
-      }
+      for (; i + kLanes <= tile.size; i += kLanes) hn::StoreU(load_bf16(from + i), D(), to + i);
       for (; i < tile.size; ++i) to[i] = bf16_to_f32(from[i]);
     }
     std::fill(to + i, to + padded, 0.0f);

@@ -20,39 +20,34 @@ using Vectors16 = V[kVectorsPer16];
 
 struct F32Row {
   F32Row() = default;
-  F32Row(const Linear& w, int64_t n) : weights(w.weight.f32() + n * w.in) {}
+  F32Row(const Linear& w, int64_t n) : bytes(static_cast<const std::byte*>(w.weight.raw()) + 4 * n * w.in) {}
 
   HWY_INLINE void load16(int64_t k, Vectors16& out) const {
-    for (int64_t i = 0; i < kVectorsPer16; ++i) out[i] = hn::LoadU(D(), weights + k + i * kLanes);
+    for (int64_t i = 0; i < kVectorsPer16; ++i) out[i] = load_f32(bytes + 4 * (k + i * kLanes));
   }
   void load_rest(int64_t k, int64_t n, float* out) const {
-    std::memcpy(out, weights + k, static_cast<size_t>(n) * sizeof(float));
+    std::memcpy(out, bytes + 4 * k, static_cast<size_t>(n) * sizeof(float));
   }
 
-  const float* weights = nullptr;
+  const std::byte* bytes = nullptr;
 };
 
 struct Bf16Row {
   Bf16Row() = default;
-  Bf16Row(const Linear& w, int64_t n) : weights(w.weight.bf16() + n * w.in) {}
+  Bf16Row(const Linear& w, int64_t n) : bytes(static_cast<const std::byte*>(w.weight.raw()) + 2 * n * w.in) {}
 
   HWY_INLINE void load16(int64_t k, Vectors16& out) const {
-    const hn::RebindToUnsigned<D> du32;
-    const hn::Rebind<uint16_t, D> du16;
-    for (int64_t i = 0; i < kVectorsPer16; ++i) {
-      const auto bits = hn::PromoteTo(du32, hn::LoadU(du16, weights + k + i * kLanes));
-      out[i] = hn::BitCast(D(), hn::ShiftLeft<16>(bits));
-    }
+    for (int64_t i = 0; i < kVectorsPer16; ++i) out[i] = load_bf16(bytes + 2 * (k + i * kLanes));
   }
   void load_rest(int64_t k, int64_t n, float* out) const {
     for (int64_t i = 0; i < n; ++i) {
       uint16_t bits;
-      std::memcpy(&bits, weights + k + i, sizeof bits);
+      std::memcpy(&bits, bytes + 2 * (k + i), sizeof bits);
       out[i] = bf16_to_f32(bits);
     }
   }
 
-  const uint16_t* weights = nullptr;
+  const std::byte* bytes = nullptr;
 };
 
 /// A block is eight bytes of codes and one scale byte. A table shuffle turns a code into twice its value, an integer;

@@ -1,0 +1,36 @@
+// How far a kernel may be from its FP64 oracle, by name and with the reason. If a test fails, fix the kernel.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+namespace nibble::test {
+
+/// An element passes when |actual - expected| <= relative * (|expected| + rms(expected)). The second term is there for
+/// elements near zero, which inherit the rounding of their larger neighbours.
+struct Tolerance {
+  const char* name;
+  double relative;
+};
+
+/// Copies and conversions.
+constexpr Tolerance kExact{"exact", 0};
+
+/// Elementwise f32 work and sums of at most a few thousand terms: some ten roundings of 2^-24, twice that for exp.
+/// The value is that of CTranslate2's operator tests.
+constexpr Tolerance kF32Op{"f32_op", 1e-5};
+
+/// The delta rule carries rounding through its state for up to 200 tokens and, chunked, through a triangular inverse;
+/// the specification asks for 1e-4 in f32.
+constexpr Tolerance kGatedDelta{"gated_delta", 1e-4};
+
+/// f64 sums of f64 exponentials.
+constexpr Tolerance kF64Sum{"f64_sum", 1e-12};
+
+/// For a dot product of k terms in f32, in any order: |error| <= k * 2^-24 * sum|x w| to first order (Higham, "Accuracy
+/// and Stability of Numerical Algorithms", 3.1), and one rounding more for the factor behind it.
+inline double linear_bound(int64_t k, double sum_of_magnitudes) {
+  return static_cast<double>(k + 1) * 0x1p-24 * sum_of_magnitudes;
+}
+
+}  // namespace nibble::test
