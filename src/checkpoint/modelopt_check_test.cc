@@ -1,0 +1,163 @@
+#include "checkpoint/modelopt_check.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+
+#include "checkpoint/modelopt_export.h"
+#include "checkpoint/test_folder.h"
+
+namespace nibble::checkpoint {
+namespace {
+
+using testing::Blob;
+using testing::TemporaryFolder;
+using testing::TestCheckpoint;
+
+const std::string kUp = "model.layers.0.mlp.up_proj";
+
+Blob scalar(float value) {
+  return {"F32", {}, std::string(reinterpret_cast<const char*>(&value), sizeof value)};
+}
+
+void set_config(TestCheckpoint& model, const ModelOptConfig& config) {
+  model.config["quantization_config"] = quantization_config(config);
+  model.files["hf_quant_config.json"] = hf_quant_config(config).dump();
+}
+
+const std::vector<std::string> kExcluded = {"*conv1d", "*in_proj_a", "*in_proj_b", "*embed_tokens", "lm_head"};
+
+// A sound export; its scales are the same everywhere, as only their agreement counts here.
+TestCheckpoint sound() {
+  TestCheckpoint model = TestCheckpoint::micro_nvfp4("NVFP4");
+  for (auto& [name, blob] : model.tensors) {
+    if (name.ends_with(kWeightScale2Suffix) || name.ends_with(kInputScaleSuffix)) blob = scalar(0.01f);
+  }
+  set_config(model, {true, kExcluded});
+  return model;
+}
+
+std::vector<Status> problems(const TestCheckpoint& model, const SafetensorsFolder* source = nullptr) {
+  TemporaryFolder folder;
+  model.write(folder.path());
+  return modelopt_problems(folder.path(), source);
+}
+
+TEST(ModelOptCheck, ASoundFolderHasNoProblems) {
+  Result<SafetensorsFolder> source = SafetensorsFolder::open(NIBBLE_SOURCE_DIR "/tests/golden/micro");
+  ASSERT_TRUE(source.ok());
+  for (const Status& problem : problems(sound(), &*source)) ADD_FAILURE() << problem.text();
+
+  TestCheckpoint weights_only = TestCheckpoint::micro_nvfp4("W4A16_NVFP4");
+  for (auto& [name, blob] : weights_only.tensors) {
+    if (name.ends_with(kWeightScale2Suffix)) blob = scalar(0.01f);
+  }
+  set_config(weights_only, {false, kExcluded});
+  for (const Status& problem : problems(weights_only)) ADD_FAILURE() << problem.text();
+}
+
+struct Fault {
+  const char* expected;  // the message
+  std::function<void(TestCheckpoint&)> make;
+};
+
+TEST(ModelOptCheck, EachFaultIsNamed) {
+  const Fault faults[] = {
+      {"model.layers.0.mlp.up_proj.weight_scale: missing",
+       [](TestCheckpoint& m) { m.tensors.erase(kUp + ".weight_scale"); }},
+      {"model.layers.0.mlp.up_proj.weight_scale_2: missing",
+       [](TestCheckpoint& m) { m.tensors.erase(kUp + ".weight_scale_2"); }},
+      {"model.layers.0.mlp.up_proj.input_scale: missing",
+       [](TestCheckpoint& m) { m.tensors.erase(kUp + ".input_scale"); }},
+      {"model.layers.0.mlp.up_proj.weight_scale: expected [96,4] F8_E4M3, got [4,96] F8_E4M3",
+       [](TestCheckpoint& m) {
+         m.tensors[kUp + ".weight_scale"].shape = {4, 96};
+       }},
+      {"model.layers.0.mlp.up_proj.weight: expected two-dimensional U8 codes, got [96,32] I8",
+       [](TestCheckpoint& m) { m.tensors[kUp + ".weight"].dtype = "I8"; }},
+      {"model.layers.0.mlp.up_proj.weight_scale_2: expected a scalar F32, got [1] F32",
+       [](TestCheckpoint& m) { m.tensors[kUp + ".weight_scale_2"].shape = {1}; }},
+      {"model.layers.0.mlp.up_proj.weight_scale_2: expected a finite number above 0, got -1",
+       [](TestCheckpoint& m) { m.tensors[kUp + ".weight_scale_2"] = scalar(-1); }},
+      {"model.layers.0.mlp.up_proj.input_scale: expected a finite number above 0, got inf",
+       [](TestCheckpoint& m) { m.tensors[kUp + ".input_scale"] = scalar(std::numeric_limits<float>::infinity()); }},
+      {"model.layers.0.mlp.up_proj.weight_scale: expected finite scales above 0, got the byte 0x7F",
+       [](TestCheckpoint& m) { m.tensors[kUp + ".weight_scale"].bytes[17] = 0x7F; }},
+      {"model.layers.0.mlp.up_proj.weight_scale: expected finite scales above 0, got the byte 0x00",
+       [](TestCheckpoint& m) { m.tensors[kUp + ".weight_scale"].bytes[0] = 0; }},
+      {"model.layers.0.mlp.up_proj: expected the tensor and input scale of model.layers.0.mlp.gate_proj, with which "
+       "servers fuse it",
+       [](TestCheckpoint& m) { m.tensors[kUp + ".weight_scale_2"] = scalar(.02f); }},
+      {"model.layers.0.mlp.up_proj: quantized, but an entry of exclude_modules matches it",
+       [](TestCheckpoint& m) {
+         std::vector<std::string> names = kExcluded;
+         names.push_back(kUp);
+         set_config(m, {true, names});
+       }},
+      {"model.embed_tokens: unquantized, but no entry of exclude_modules matches it",
+       [](TestCheckpoint& m) {
+         set_config(m, {true, {"*conv1d", "*in_proj_a", "*in_proj_b", "lm_head"}});
+       }},
+      {"model.layers.0.mlp.gate_proj.input_scale: expected none, as activations are not quantized",
+       [](TestCheckpoint& m) {
+         set_config(m, {false, kExcluded});
+       }},
+      {"hf_quant_config.json: expected the quant_algo and excludes of config.json, got others",
+       [](TestCheckpoint& m) { m.config["quantization_config"]["ignore"].push_back("mtp*"); }},
+      {"hf_quant_config.json: expected the quant_algo and excludes of config.json, got others",
+       [](TestCheckpoint& m) { m.config["quantization_config"]["quant_algo"] = "W4A16_NVFP4"; }},
+      {"hf_quant_config.json: expected the quant_algo and excludes of config.json, got others",
+       [](TestCheckpoint& m) { m.config.erase("quantization_config"); }},
+      {"lm_head.weight: expected in an untied model, got none",
+       [](TestCheckpoint& m) { m.tensors.erase("lm_head.weight"); }},
+      {"model.norm.weight: expected every tensor of the source, got none of that name",
+       [](TestCheckpoint& m) { m.tensors.erase("model.norm.weight"); }},
+      {"model.norm.weight: expected [64] F32 as in the source, got [32,2] F32",
+       [](TestCheckpoint& m) {
+         m.tensors["model.norm.weight"].shape = {32, 2};
+       }},
+  };
+  Result<SafetensorsFolder> source = SafetensorsFolder::open(NIBBLE_SOURCE_DIR "/tests/golden/micro");
+  ASSERT_TRUE(source.ok());
+  for (const Fault& fault : faults) {
+    TestCheckpoint model = sound();
+    fault.make(model);
+    bool named = false;
+    std::string all;
+    for (const Status& problem : problems(model, &*source)) {
+      EXPECT_EQ(problem.code(), Code::corrupt);
+      named = named || problem.message() == fault.expected;
+      all.append("\n").append(problem.text());
+    }
+    EXPECT_TRUE(named) << "expected " << fault.expected << ", got:" << all;
+  }
+}
+
+TEST(ModelOptCheck, AMixedGroupIsNamed) {
+  TestCheckpoint model = sound();
+  const TestCheckpoint source = TestCheckpoint::micro();
+  for (std::string_view suffix : {kWeightScaleSuffix, kWeightScale2Suffix, kInputScaleSuffix}) {
+    model.tensors.erase(kUp + std::string(suffix));
+  }
+  model.tensors[kUp + ".weight"] = source.tensors.at(kUp + ".weight");
+  std::vector<std::string> names = kExcluded;
+  names.push_back(kUp);
+  set_config(model, {true, names});
+  const std::vector<Status> found = problems(model);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(
+      found[0].message(),
+      "model.layers.0.mlp.up_proj: expected the format of model.layers.0.mlp.gate_proj, with which servers fuse it");
+}
+
+TEST(ModelOptCheck, AFolderThatCannotBeReadIsOneProblem) {
+  TestCheckpoint model = sound();
+  model.files.erase("hf_quant_config.json");
+  const std::vector<Status> found = problems(model);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].code(), Code::not_found);
+}
+
+}  // namespace
+}  // namespace nibble::checkpoint
