@@ -1,0 +1,195 @@
+#include "quantize/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+
+#include "checkpoint/fused_linears.h"
+#include "tensor/numeric.h"
+
+namespace nibble::quantize {
+namespace {
+
+TensorInfo info(std::string name, std::vector<int64_t> shape, DType type = DType::bf16) {
+  TensorInfo info;
+  info.name = std::move(name);
+  info.type = type;
+  info.dtype = safetensors_name(type);
+  info.shape = std::move(shape);
+  info.bytes = size_of(type);
+  for (int64_t dim : info.shape) info.bytes *= static_cast<uint64_t>(dim);
+  return info;
+}
+
+// The tensor table of a released model: name, dtype, dims joined by x.
+std::vector<TensorInfo> released_tensors(const std::string& size, const std::string& form) {
+  std::ifstream file(NIBBLE_SOURCE_DIR "/tests/golden/qwen35_tables/tensors." + size + "." + form + ".tsv");
+  EXPECT_TRUE(file.good());
+  std::vector<TensorInfo> tensors;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream fields(line);
+    std::string name, dtype, dims;
+    fields >> name >> dtype >> dims;
+    std::vector<int64_t> shape;
+    std::istringstream numbers(dims);
+    for (std::string dim; std::getline(numbers, dim, 'x');) shape.push_back(std::stoll(dim));
+    tensors.push_back(info(name, shape, *dtype_from_safetensors(dtype)));
+  }
+  return tensors;
+}
+
+Result<Plan> plan(const std::vector<TensorInfo>& tensors, PlanOptions options = {}) {
+  std::vector<const TensorInfo*> pointers;
+  for (const TensorInfo& tensor : tensors) pointers.push_back(&tensor);
+  return make_plan(pointers, options);
+}
+
+const PlannedTensor& find(const Plan& plan, std::string_view name) {
+  const auto it = std::find_if(plan.tensors.begin(), plan.tensors.end(),
+                               [&](const PlannedTensor& tensor) { return tensor.source->name == name; });
+  EXPECT_NE(it, plan.tensors.end()) << name;
+  return *it;
+}
+
+struct Released {
+  const char* size;
+  int64_t delta_layers, attention_layers;
+  bool tied;
+};
+
+class ReleasedPlan : public testing::TestWithParam<Released> {};
+
+TEST_P(ReleasedPlan, QuantizesExactlyTheLinearsOfTheMainStack) {
+  const Released& model = GetParam();
+  for (const char* form : {"text", "vl"}) {
+    const std::vector<TensorInfo> tensors = released_tensors(model.size, form);
+    const Result<Plan> made = plan(tensors, {{}, model.tied, false});
+    ASSERT_TRUE(made.ok()) << made.status().text();
+    // Delta layers: qkv, z, out, gate, up, down; attention layers: q, k, v, o, gate, up, down.
+    EXPECT_EQ(made->quantized, 6 * model.delta_layers + 7 * model.attention_layers);
+    // qkv+z, out, gate+up, down; q+k+v, o, gate+up, down.
+    EXPECT_EQ(made->groups, 4 * (model.delta_layers + model.attention_layers));
+    uint64_t elements = 0;
+    for (const PlannedTensor& tensor : made->tensors) {
+      if (!tensor.quantized()) {
+        EXPECT_EQ(tensor.bytes, tensor.source->bytes);
+        EXPECT_EQ(tensor.group, -1);
+        continue;
+      }
+      for (const char* part : {"conv1d", "in_proj_a", "in_proj_b", "norm", "mtp", "visual", "embed", "lm_head"}) {
+        EXPECT_EQ(tensor.source->name.find(part), std::string::npos) << tensor.source->name;
+      }
+      EXPECT_GE(tensor.group, 0);
+      elements += tensor.source->bytes / 2;
+    }
+    EXPECT_EQ(made->bytes, made->source_bytes - 2 * elements + elements / 2 + elements / 16 +
+                               4 * static_cast<uint64_t>(made->quantized));
+
+    // Three modules per delta layer, the embedding and the head, and the wildcards.
+    const bool vision = std::string(form) == "vl";
+    const auto& excluded = made->exclude_modules;
+    const bool mtp =
+        std::any_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.name.starts_with("mtp."); });
+    EXPECT_EQ(static_cast<int64_t>(excluded.size()), 3 * model.delta_layers + 2 + (vision ? 1 : 0) + (mtp ? 1 : 0));
+    EXPECT_EQ(std::count(excluded.begin(), excluded.end(), "model.visual*"), vision ? 1 : 0);
+    EXPECT_EQ(std::count(excluded.begin(), excluded.end(), "lm_head"), 1);
+    EXPECT_TRUE(std::is_sorted(excluded.begin(), excluded.end()));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, ReleasedPlan,
+                         testing::Values(Released{"0.8B", 18, 6, true}, Released{"2B", 18, 6, true},
+                                         Released{"4B", 24, 8, true}, Released{"9B", 24, 8, false},
+                                         Released{"27B", 48, 16, false}));
+
+TEST(Plan, BytesPerTokenOfTheNineBillionModel) {
+  // Linears 6.92e9 weights at 4.5 bits, head 1.017e9 at 16 bits, in GB as the table of sizes has it.
+  const std::vector<TensorInfo> tensors = released_tensors("9B", "vl");
+  const Result<Plan> made = plan(tensors);
+  ASSERT_TRUE(made.ok());
+  EXPECT_NEAR(static_cast<double>(made->bytes_per_token) * 1e-9, 5.93, 0.02);
+}
+
+TEST(Plan, GroupsFollowTheFusedLinears) {
+  const std::vector<TensorInfo> tensors = released_tensors("0.8B", "vl");
+  const Result<Plan> made = plan(tensors, {{}, true, false});
+  ASSERT_TRUE(made.ok());
+  for (const PlannedTensor& a : made->tensors) {
+    for (const PlannedTensor& b : made->tensors) {
+      if (!a.quantized() || !b.quantized()) continue;
+      ASSERT_EQ(a.group == b.group, checkpoint::fused_module(a.module) == checkpoint::fused_module(b.module));
+    }
+  }
+  EXPECT_EQ(find(*made, "model.language_model.layers.3.self_attn.q_proj.weight").group,
+            find(*made, "model.language_model.layers.3.self_attn.v_proj.weight").group);
+  EXPECT_NE(find(*made, "model.language_model.layers.3.mlp.up_proj.weight").group,
+            find(*made, "model.language_model.layers.2.mlp.up_proj.weight").group);
+}
+
+TEST(Plan, ReasonsNameWhyATensorStays) {
+  const std::vector<TensorInfo> tensors = released_tensors("9B", "vl");
+  const Result<Plan> made = plan(tensors);
+  ASSERT_TRUE(made.ok());
+  const std::string layer = "model.language_model.layers.0.";
+  EXPECT_EQ(find(*made, layer + "mlp.up_proj.weight").reason, "linear of the main stack");
+  EXPECT_EQ(find(*made, layer + "input_layernorm.weight").reason, "norm");
+  EXPECT_EQ(find(*made, layer + "linear_attn.conv1d.weight").reason, "convolution");
+  EXPECT_EQ(find(*made, "mtp.layers.0.mlp.up_proj.weight").reason, "draft head (MTP)");
+  EXPECT_EQ(find(*made, "model.visual.blocks.0.mlp.linear_fc1.weight").reason, "vision tower");
+  EXPECT_EQ(find(*made, "lm_head.weight").reason, "output head");
+}
+
+TEST(Plan, OddShapesAndTypesStay) {
+  const std::vector<TensorInfo> tensors = {
+      info("model.layers.0.mlp.down_proj.weight", {32, 40}),
+      info("model.layers.0.self_attn.o_proj.weight", {32, 32}, DType::f8e4m3),
+      info("model.layers.1.self_attn.o_proj.weight", {32, 0}),
+      info("model.layers.1.mlp.down_proj.weight", {32, 48}),
+      info("model.layers.x.mlp.down_proj.weight", {32, 48}),
+      info("model.layers.1.other.down_proj.weight", {32, 48}),
+  };
+  const Result<Plan> made = plan(tensors);
+  ASSERT_TRUE(made.ok()) << made.status().text();
+  EXPECT_EQ(made->quantized, 1);
+  EXPECT_EQ(made->tensors[0].reason, "40 columns are not a positive multiple of 16");
+  EXPECT_EQ(made->tensors[1].reason, "stored as F8_E4M3");
+  EXPECT_EQ(made->tensors[2].reason, "0 columns are not a positive multiple of 16");
+  EXPECT_TRUE(made->tensors[3].quantized());
+  EXPECT_EQ(made->tensors[4].reason, "not a linear of the main stack");
+  EXPECT_EQ(made->tensors[5].reason, "not a linear of the main stack");
+}
+
+TEST(Plan, ExcludesWorkUnderBothPrefixesAndTakeTheirGroupAlong) {
+  const std::vector<TensorInfo> tensors = released_tensors("0.8B", "vl");
+  for (const char* pattern :
+       {"model.layers.3.self_attn.k_proj", "layers.3.self_attn.k_proj", "*layers.3.*k_proj.weight"}) {
+    const Result<Plan> made = plan(tensors, {{pattern}, true, false});
+    ASSERT_TRUE(made.ok()) << made.status().text();
+    EXPECT_EQ(made->quantized, 150 - 3);
+    const std::string attention = "model.language_model.layers.3.self_attn.";
+    EXPECT_EQ(find(*made, attention + "k_proj.weight").reason, std::string("excluded by ") + pattern);
+    EXPECT_EQ(find(*made, attention + "q_proj.weight").reason,
+              "servers fuse it with " + attention + "k_proj, which stays");
+    EXPECT_TRUE(find(*made, attention + "o_proj.weight").quantized());
+    for (const char* part : {"q_proj", "k_proj", "v_proj"}) {
+      EXPECT_EQ(std::count(made->exclude_modules.begin(), made->exclude_modules.end(), attention + part), 1);
+    }
+  }
+}
+
+TEST(Plan, AnExcludeThatMatchesNothingIsAnError) {
+  const std::vector<TensorInfo> tensors = released_tensors("0.8B", "text");
+  const Result<Plan> none = plan(tensors, {{"*mlp.gate"}, true, false});
+  ASSERT_FALSE(none.ok());
+  EXPECT_EQ(none.status().code(), Code::invalid_argument);
+  EXPECT_EQ(none.status().message(),
+            "exclude: expected a pattern that matches a tensor, got \"*mlp.gate\", which matches none");
+  const Result<Plan> all = plan(tensors, {{"*"}, true, false});
+  ASSERT_FALSE(all.ok());
+  EXPECT_EQ(all.status().code(), Code::invalid_argument);
+}
+
+}  // namespace
+}  // namespace nibble::quantize

@@ -1,0 +1,26 @@
+#include "quantize/strategy.h"
+
+#include <string>
+
+#include "ops/quant/nvfp4.h"
+
+namespace nibble::quantize {
+namespace {
+
+constexpr Strategy kStrategies[] = {
+    {"max", kNvfp4Range, ops::nvfp4_scales_max},
+};
+
+}  // namespace
+
+Result<Strategy> find_strategy(std::string_view name) {
+  std::string known;
+  for (const Strategy& strategy : kStrategies) {
+    if (strategy.name == name) return strategy;
+    known += known.empty() ? "" : ", ";
+    known += strategy.name;
+  }
+  return invalid_argument("strategy: expected one of {}, got \"{}\"", known, name);
+}
+
+}  // namespace nibble::quantize

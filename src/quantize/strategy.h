@@ -1,0 +1,22 @@
+// Strategies: how block scales are chosen. Everything else (tensor scales, codes, files) is common to all of them.
+#pragma once
+
+#include <string_view>
+
+#include "base/result.h"
+#include "tensor/context.h"
+#include "tensor/numeric.h"
+
+namespace nibble::quantize {
+
+struct Strategy {
+  std::string_view name;
+  float range;  // what the tensor's amax maps to: its tensor scale is amax / range
+  /// Writes one scale byte per block of w; see ops/quant/nvfp4.h.
+  void (*choose_scales)(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales);
+};
+
+/// `invalid_argument` for a name that is no strategy; the message lists those that are.
+Result<Strategy> find_strategy(std::string_view name);
+
+}  // namespace nibble::quantize
