@@ -1,0 +1,109 @@
+#include "gate/cases.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "base/rng.h"
+
+namespace nibble::gate {
+namespace {
+
+const char* const kTalk = R"({"id":1,"category":"c","turns":[{"user":"u","expect":{"must":["m"]},"tool_results":[]}]})";
+const char* const kCall =
+    R"({"id":"two","category":"c","system":"s","tools":[{"type":"function"}],"turns":[{"user":"u","expect":)"
+    R"({"must":["m"],"tool":"t","args":["a \"b\"",11,true]},"tool_results":["{}"]}],"more":1})";
+
+TEST(Cases, ReadsEveryField) {
+  const auto cases = parse_cases(std::string(kTalk) + "\r\n\n" + kCall, "f");
+  ASSERT_TRUE(cases.ok()) << cases.status().text();
+  ASSERT_EQ(cases->size(), 2u);
+  const Case &talk = (*cases)[0], &call = (*cases)[1];
+  EXPECT_EQ(talk.id, "1");
+  EXPECT_EQ(talk.system, "");
+  EXPECT_TRUE(talk.tools.empty());
+  EXPECT_EQ(talk.turns[0].expect.must, std::vector<std::string>{"m"});
+  EXPECT_EQ(call.id, "two");
+  EXPECT_EQ(call.tools.size(), 1u);
+  EXPECT_EQ(call.turns[0].expect.tool, "t");
+  EXPECT_EQ(call.turns[0].expect.args, (std::vector<std::string>{R"(a \"b\")", "11", "true"}));
+  EXPECT_EQ(call.turns[0].tool_results, std::vector<std::string>{"{}"});
+}
+
+TEST(Cases, ReadsTheSmallWorld) {
+  const auto cases = read_cases(NIBBLE_SOURCE_DIR "/tests/golden/data/cases.jsonl");
+  ASSERT_TRUE(cases.ok()) << cases.status().text();
+  EXPECT_EQ(cases->size(), 400u);
+  std::map<std::string, int> categories;
+  size_t turns = 0, calls = 0;
+  for (const Case& one : *cases) {
+    ++categories[one.category];
+    turns += one.turns.size();
+    for (const Turn& turn : one.turns) calls += turn.tool_results.size();
+  }
+  EXPECT_EQ(turns, 531u);
+  EXPECT_EQ(calls, 214u);
+  EXPECT_EQ(categories["topic_switch"], 131);
+  EXPECT_EQ(categories["direct_action"], 33);
+}
+
+struct Broken {
+  const char* text;
+  const char* message;
+};
+
+TEST(Cases, RefusesWhatItDoesNotUnderstand) {
+  for (const Broken& broken : {
+           Broken{"", "f: expected a case a line, got none"},
+           {"[]", "f: line 1: expected an object, got array"},
+           {R"({"category":"c","turns":[]})", "f: line 1: expected the field \"id\", got none"},
+           {R"({"id":1.5,"category":"c"})", "f: line 1.id: expected a string or an integer, got number"},
+           {R"({"id":1,"category":"c","turns":[]})", "f: line 1.turns: expected a list with a turn, got array"},
+           {R"({"id":1,"category":"c","tools":{},"turns":[1]})", "f: line 1.tools: expected a list, got object"},
+           {R"({"id":1,"category":"c","turns":[1]})", "f: line 1.turns[0]: expected an object, got number"},
+           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[],"expect":{}}]})",
+            "f: line 1.turns[0].expect: expected the field \"must\", got none"},
+           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[],"expect":{"must":[]}}]})",
+            "f: line 1.turns[0].expect.must: expected a string or a tool to look for, got nothing"},
+           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[1],"expect":{"must":[]}}]})",
+            "f: line 1.turns[0].tool_results: expected strings, got number"},
+           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":["x"],"expect":{"must":[]}}]})",
+            "f: line 1.turns[0].expect: expected the field \"tool\", got none"},
+           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[],"expect":{"must":["m"],"tool":"t"}}]})",
+            "f: line 1.turns[0].expect: expected no tool in a turn without tool_results, got one"},
+           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[],"expect":{"must_not":["m"]}}]})",
+            "f: line 1.turns[0].expect: expected only must, tool and args, got \"must_not\""},
+           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":["x"],"expect":)"
+            R"({"must":[],"tool":"t","args":[null]}}]})",
+            "f: line 1.turns[0].expect.args: expected strings, numbers or booleans, got null"},
+       }) {
+    const auto cases = parse_cases(broken.text, "f");
+    ASSERT_FALSE(cases.ok()) << broken.text;
+    EXPECT_EQ(cases.status().code(), Code::corrupt);
+    EXPECT_EQ(cases.status().message(), broken.message);
+  }
+  const auto twice = parse_cases(std::string(kTalk) + "\n" + kTalk, "f");
+  EXPECT_EQ(twice.status().message(), "f: line 2: expected an id of its own, got \"1\" again");
+  EXPECT_EQ(read_cases("no-such-file").status().code(), Code::not_found);
+}
+
+// Changed bytes give cases or `corrupt`, never a crash.
+TEST(Cases, SurvivesMutations) {
+  Rng rng(11);
+  for (int round = 0; round < 3000; ++round) {
+    std::string text = std::string(kTalk) + "\n" + kCall;
+    for (uint32_t i = 0, n = 1 + rng.below(4); i < n; ++i) {
+      const size_t at = rng.below(static_cast<uint32_t>(text.size()));
+      if (rng.below(2) == 0) {
+        text.erase(at, 1 + rng.below(8));
+      } else {
+        text[at] = static_cast<char>(rng.below(256));
+      }
+    }
+    const auto cases = parse_cases(text, "f");
+    EXPECT_TRUE(cases.ok() || cases.status().code() == Code::corrupt) << cases.status().text();
+  }
+}
+
+}  // namespace
+}  // namespace nibble::gate
