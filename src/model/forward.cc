@@ -1,0 +1,41 @@
+#include "model/forward.h"
+
+#include "ops/embed/embed.h"
+#include "ops/norm/rms_norm.h"
+
+namespace nibble::model {
+
+Status forward(Context& cx, const Weights& weights, std::span<const int32_t> ids, std::span<const Segment> segments,
+               Tensor& hidden, const Tap* tap) {
+  const Config& c = weights.config;
+  const auto T = static_cast<int64_t>(ids.size());
+  NIBBLE_CHECK(hidden.shape() == Shape({T, c.hidden}));
+  const Arena::Scope scope(cx.arena);
+  const bool watched = tap != nullptr && tap->block_output;
+
+  Tensor h = cx.arena.f32({T, c.hidden});
+  ops::embed(cx, ids, weights.embed, h);
+  if (watched) tap->block_output(-1, h);
+  for (int i = 0; i < c.layers; ++i) {
+    if (cx.cancel.cancelled()) return cancelled("forward: stopped before layer {} of {}", i, c.layers);
+    const Arena::Scope layer_scope(cx.arena);
+    BlockTrace trace;
+    block_forward(cx, c, weights.blocks[static_cast<size_t>(i)], i, segments, tap, h, trace);
+    if (watched) tap->block_output(i, h);
+  }
+  ops::rms_norm(cx, h, weights.final_norm, c.norm_eps, ops::Gain::one_plus, hidden);
+  for (const Segment& s : segments) s.state->advance(s.end - s.begin);
+  return {};
+}
+
+Status forward(Context& cx, const Weights& weights, std::span<const int32_t> ids, State& state, Tensor& hidden,
+               const Tap* tap) {
+  const Segment whole{&state, 0, static_cast<int64_t>(ids.size())};
+  return forward(cx, weights, ids, {&whole, 1}, hidden, tap);
+}
+
+void head(Context& cx, const Weights& weights, const Tensor& hidden, Tensor& logits) {
+  ops::linear(cx, hidden, weights.lm_head, logits);
+}
+
+}  // namespace nibble::model
