@@ -15,14 +15,14 @@ namespace nibble::engine {
 
 /// One link of the sampler chain each; the defaults switch every link off but plain sampling.
 struct Sampling {
-  float temperature = 1.0f;         // 0 = argmax, ties to the lowest id
-  float top_p = 1.0f;               // (0,1]
-  int top_k = 0;                    // 0 = off
-  float min_p = 0.0f;               // [0,1], relative to the most likely token
-  float presence_penalty = 0.0f;    // -2..2, once per token seen in the output
-  float frequency_penalty = 0.0f;   // -2..2, per occurrence in the output
-  float repetition_penalty = 1.0f;  // (0,10], over prompt and output
-  std::optional<uint64_t> seed;     // the same seed and prompt give the same text at any load
+  float temperature = 1.0f;           // 0 = argmax, ties to the lowest id
+  float top_p = 1.0f;                 // (0,1]
+  int top_k = 0;                      // 0 = off
+  float min_p = 0.0f;                 // [0,1], relative to the most likely token
+  float presence_penalty = 0.0f;      // -2..2, once per token seen in the output
+  float frequency_penalty = 0.0f;     // -2..2, per occurrence in the output
+  float repetition_penalty = 1.0f;    // (0,10], over prompt and output
+  std::optional<uint64_t> seed = {};  // the same seed and prompt give the same text at any load
 };
 
 struct Request {
@@ -56,12 +56,12 @@ struct Event {
 using Callback = std::function<void(Event)>;
 
 struct Info {
-  std::string format;        // "bf16", "nvfp4", …
-  std::string quant;         // quant_algo, or empty
-  std::string numeric;       // "exact" or "bf16_act"
-  std::string fingerprint;   // 8 hex digits over config and tensor headers
-  int64_t context = 0;       // tokens of prompt and reply together
-  Sampling default_sampling; // from generation_config.json
+  std::string format;         // "bf16", "nvfp4", …
+  std::string quant;          // quant_algo, or empty
+  std::string numeric;        // "exact" or "bf16_act"
+  std::string fingerprint;    // 8 hex digits over config and tensor headers
+  int64_t context = 0;        // tokens of prompt and reply together
+  Sampling default_sampling;  // from generation_config.json
 };
 
 /// Thread-safe. Requests are served one at a time, first come first served. Destruction cancels what is queued.

@@ -1,0 +1,28 @@
+// The engine that runs a model in this process: one thread, one sequence at a time, first come first served.
+#pragma once
+
+#include <memory>
+
+#include "checkpoint/load.h"
+#include "engine/engine.h"
+#include "tensor/context.h"
+#include "text/tokenizer.h"
+
+namespace nibble::engine {
+
+struct EngineOptions {
+  int64_t context = 0;  // tokens of prompt and reply; 0 = the smaller of 8192 and what the model was trained for
+  Numeric numeric = Numeric::bf16_act;
+  int threads = 0;         // 0 = one per core
+  int64_t max_queue = 64;  // requests that may wait
+};
+
+/// The bytes that serving with these options will reserve beside the weights (keys, values and delta-rule state).
+uint64_t state_bytes(const model::Config& config, const EngineOptions& options);
+
+/// Reserves all memory now. `invalid_argument` when the context exceeds what the model was trained for.
+Result<std::shared_ptr<Engine>> start_engine(std::shared_ptr<const checkpoint::LoadedModel> model,
+                                             std::shared_ptr<const text::Tokenizer> tokenizer,
+                                             const EngineOptions& options);
+
+}  // namespace nibble::engine
