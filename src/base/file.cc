@@ -41,7 +41,9 @@ Path temporary_name(const Path& path) {
 
 }  // namespace
 
-void inject_file_faults(FileFaults injected) { faults() = std::move(injected); }
+void inject_file_faults(FileFaults injected) {
+  faults() = std::move(injected);
+}
 
 Result<MappedFile> MappedFile::open(const Path& path) {
   NIBBLE_RETURN_IF_ERROR(inject("open", path));
@@ -96,7 +98,9 @@ Result<OutputFile> OutputFile::create(const Path& path) {
   return file;
 }
 
-OutputFile::OutputFile(OutputFile&& other) noexcept { *this = std::move(other); }
+OutputFile::OutputFile(OutputFile&& other) noexcept {
+  *this = std::move(other);
+}
 
 OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
   std::swap(path_, other.path_);
@@ -106,7 +110,9 @@ OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
   return *this;
 }
 
-OutputFile::~OutputFile() { discard(); }
+OutputFile::~OutputFile() {
+  discard();
+}
 
 void OutputFile::discard() {
   if (fd_ < 0) return;
@@ -130,7 +136,9 @@ Status OutputFile::write(std::span<const std::byte> bytes) {
   return {};
 }
 
-Status OutputFile::write(std::string_view text) { return write(std::as_bytes(std::span(text.data(), text.size()))); }
+Status OutputFile::write(std::string_view text) {
+  return write(std::as_bytes(std::span(text.data(), text.size())));
+}
 
 Status OutputFile::commit() {
   NIBBLE_CHECK(fd_ >= 0);
@@ -170,7 +178,9 @@ Result<OutputFolder> OutputFolder::create(const Path& path) {
   return folder;
 }
 
-OutputFolder::OutputFolder(OutputFolder&& other) noexcept { *this = std::move(other); }
+OutputFolder::OutputFolder(OutputFolder&& other) noexcept {
+  *this = std::move(other);
+}
 
 OutputFolder& OutputFolder::operator=(OutputFolder&& other) noexcept {
   std::swap(path_, other.path_);
@@ -178,7 +188,9 @@ OutputFolder& OutputFolder::operator=(OutputFolder&& other) noexcept {
   return *this;
 }
 
-OutputFolder::~OutputFolder() { discard(); }
+OutputFolder::~OutputFolder() {
+  discard();
+}
 
 void OutputFolder::discard() {
   if (temporary_.empty()) return;

@@ -16,9 +16,7 @@ class FileTest : public testing::Test {
     inject_file_faults({});
     std::filesystem::remove_all(dir_);
   }
-  size_t entries() const {
-    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(dir_), {}));
-  }
+  size_t entries() const { return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(dir_), {})); }
   const Path dir_;
 };
 

@@ -91,10 +91,10 @@ Status fail(Code code, fmt::format_string<A...> format, A&&... args) {
   return {code, fmt::format(format, std::forward<A>(args)...)};
 }
 
-#define NIBBLE_STATUS_MAKER(word)                                     \
-  template <class... A>                                               \
-  Status word(fmt::format_string<A...> format, A&&... args) {         \
-    return fail(Code::word, format, std::forward<A>(args)...);        \
+#define NIBBLE_STATUS_MAKER(word)                              \
+  template <class... A>                                        \
+  Status word(fmt::format_string<A...> format, A&&... args) {  \
+    return fail(Code::word, format, std::forward<A>(args)...); \
   }
 NIBBLE_STATUS_MAKER(invalid_argument)
 NIBBLE_STATUS_MAKER(not_found)
@@ -107,13 +107,13 @@ NIBBLE_STATUS_MAKER(cancelled)
 #undef NIBBLE_STATUS_MAKER
 
 /// NIBBLE_TRY(x, expr): x becomes the value of the Result, or the enclosing function returns its Status.
-#define NIBBLE_TRY(var, ...)                                          \
-  auto var##_result = (__VA_ARGS__);                                  \
-  if (!var##_result.ok()) return std::move(var##_result).status();    \
+#define NIBBLE_TRY(var, ...)                                       \
+  auto var##_result = (__VA_ARGS__);                               \
+  if (!var##_result.ok()) return std::move(var##_result).status(); \
   auto& var = *var##_result
 
 /// NIBBLE_RETURN_IF_ERROR(expr): the same for an expression that yields a Status.
-#define NIBBLE_RETURN_IF_ERROR(...)                                   \
+#define NIBBLE_RETURN_IF_ERROR(...) \
   if (::nibble::Status nibble_status = (__VA_ARGS__); !nibble_status.ok()) return nibble_status
 
 }  // namespace nibble

@@ -15,14 +15,18 @@ Result<int> quarter(int n) {
   return half(h);
 }
 
-TEST(Result, ValuePassesThrough) { EXPECT_EQ(*quarter(8), 2); }
+TEST(Result, ValuePassesThrough) {
+  EXPECT_EQ(*quarter(8), 2);
+}
 
 TEST(Result, ErrorStopsAtTheFirstTry) {
   const auto result = quarter(6);
   EXPECT_EQ(result.status().text(), "invalid argument: n: expected an even number, got 3\n  hint: double it");
 }
 
-TEST(ResultDeathTest, ReadingAMissingValueIsABug) { EXPECT_DEATH((void)*half(1), "check failed"); }
+TEST(ResultDeathTest, ReadingAMissingValueIsABug) {
+  EXPECT_DEATH((void)*half(1), "check failed");
+}
 
 }  // namespace
 }  // namespace nibble

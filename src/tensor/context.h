@@ -11,7 +11,9 @@ namespace nibble {
 /// bf16_act: activations are rounded to BF16 before a product, sums stay f32 (serve and chat).
 enum class Numeric : uint8_t { exact, bf16_act };
 
-constexpr const char* name(Numeric numeric) { return numeric == Numeric::exact ? "exact" : "bf16_act"; }
+constexpr const char* name(Numeric numeric) {
+  return numeric == Numeric::exact ? "exact" : "bf16_act";
+}
 
 struct Context {
   explicit Context(ThreadPool& pool, Numeric numeric = Numeric::exact) : pool(pool), numeric(numeric) {}

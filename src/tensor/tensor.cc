@@ -27,7 +27,9 @@ Tensor Tensor::reshape(Shape shape) const {
   return {data_, dtype_, shape, device_};
 }
 
-void Buffer::Free::operator()(std::byte* p) const { std::free(p); }
+void Buffer::Free::operator()(std::byte* p) const {
+  std::free(p);
+}
 
 Buffer::Buffer(size_t bytes) : bytes_(bytes) {
   const size_t rounded = (bytes + 63) / 64 * 64;

@@ -64,9 +64,7 @@ class Tensor {
   Tensor(void* data, DType dtype, Shape shape, Device device = {})
       : data_(data), dtype_(dtype), device_(device), shape_(shape) {}
   /// A view of foreign, read-only bytes (a mapped checkpoint). Kernels never write their inputs.
-  static Tensor constant(const void* data, DType dtype, Shape shape) {
-    return {const_cast<void*>(data), dtype, shape};
-  }
+  static Tensor constant(const void* data, DType dtype, Shape shape) { return {const_cast<void*>(data), dtype, shape}; }
 
   bool empty() const { return data_ == nullptr; }
   DType dtype() const { return dtype_; }
