@@ -14,6 +14,7 @@ uint64_t edge(uint32_t node, char byte) {
 AddedTokenTrie::AddedTokenTrie(const std::vector<AddedToken>& tokens) : ids_{-1} {
   for (const AddedToken& token : tokens) {
     NIBBLE_CHECK(!token.content.empty());
+    begins_[static_cast<uint8_t>(token.content[0])] = true;
     uint32_t node = 0;
     for (const char byte : token.content) {
       const auto [found, added] = edges_.emplace(edge(node, byte), static_cast<uint32_t>(ids_.size()));
@@ -33,6 +34,7 @@ std::optional<uint32_t> AddedTokenTrie::child(uint32_t node, char byte) const {
 
 AddedTokenTrie::Match AddedTokenTrie::find(std::string_view text, size_t from) const {
   for (size_t at = from; at < text.size(); ++at) {
+    if (!begins_[static_cast<uint8_t>(text[at])]) continue;
     Match longest = {at, 0, -1};
     std::optional<uint32_t> node = 0;
     for (size_t i = at; i < text.size() && (node = child(*node, text[i])); ++i) {

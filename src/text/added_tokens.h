@@ -1,6 +1,7 @@
 // Added tokens: strings such as "<|im_start|>" that are found literally in text before anything else happens to it.
 #pragma once
 
+#include <array>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
 #include <optional>
@@ -36,6 +37,7 @@ class AddedTokenTrie {
  private:
   std::optional<uint32_t> child(uint32_t node, char byte) const;
 
+  std::array<bool, 256> begins_{};                       // bytes that begin a token: most text is skipped by it
   std::vector<int32_t> ids_;                             // by node, -1 where no token ends; node 0 is the root
   boost::unordered_flat_map<uint64_t, uint32_t> edges_;  // node << 8 | byte
 };

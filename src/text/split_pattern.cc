@@ -15,6 +15,13 @@ constexpr std::string_view kSpaces = R"(\t-\r\x{85}\p{Z})";
 
 constexpr size_t kMaxPattern = 1 << 16;
 
+// Steps of backtracking for one match. The library's default, 10^7, is less than a long run of blanks needs, where the
+// Qwen pattern looks for a line end from each of them; so there is an allowance for the length of the text.
+uint32_t match_limit(size_t text_size) {
+  const uint64_t limit = uint64_t{10'000'000} + 16 * uint64_t{text_size};
+  return static_cast<uint32_t>(std::min<uint64_t>(limit, UINT32_MAX));
+}
+
 // Rewrites a pattern from Oniguruma's dialect to PCRE2's, or refuses.
 class Translator {
  public:
@@ -118,6 +125,7 @@ std::string pcre2_text(int code) {
 }
 
 using CompileContext = std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)>;
+using MatchContext = std::unique_ptr<pcre2_match_context, decltype(&pcre2_match_context_free)>;
 using MatchData = std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)>;
 
 }  // namespace
@@ -149,16 +157,20 @@ Result<SplitPattern> SplitPattern::compile(std::string_view pattern, std::string
 
 Status SplitPattern::split(std::string_view text, std::vector<std::string_view>& pieces) const {
   const auto* code = static_cast<const pcre2_code*>(code_.get());
+  const MatchContext context(pcre2_match_context_create(nullptr), &pcre2_match_context_free);
   const MatchData match(pcre2_match_data_create(1, nullptr), &pcre2_match_data_free);
-  if (!match) return out_of_memory("tokenizer: expected memory for a match, got none");
+  if (!match || !context) return out_of_memory("tokenizer: expected memory for a match, got none");
+  pcre2_set_match_limit(context.get(), match_limit(text.size()));
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(match.get());
 
+  const auto find = [&](size_t at, uint32_t options) {
+    return pcre2_match(code, subject, text.size(), at, PCRE2_NO_UTF_CHECK | options, match.get(), context.get());
+  };
+
   for (size_t at = 0; at < text.size();) {
-    int found = pcre2_match(code, subject, text.size(), at, PCRE2_NO_UTF_CHECK, match.get(), nullptr);
-    if (found == PCRE2_ERROR_JIT_STACKLIMIT) {  // the interpreter keeps its frames on the heap
-      found = pcre2_match(code, subject, text.size(), at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, match.get(), nullptr);
-    }
+    int found = find(at, 0);
+    if (found == PCRE2_ERROR_JIT_STACKLIMIT) found = find(at, PCRE2_NO_JIT);  // its frames are on the heap
     if (found == PCRE2_ERROR_NOMATCH) {
       pieces.push_back(text.substr(at));
       return {};

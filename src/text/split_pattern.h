@@ -22,8 +22,8 @@ class SplitPattern {
   static Result<SplitPattern> compile(std::string_view pattern, std::string_view where);
 
   /// Appends the pieces of valid UTF-8 `text`: its matches and, between them, what did not match (behaviour
-  /// "Isolated"). Concatenated they are the text; none is empty. `unsupported` when the pattern needs more
-  /// backtracking than PCRE2's default limits allow, which no pattern of a published Qwen tokenizer does.
+  /// "Isolated"). Concatenated they are the text; none is empty. `unsupported` when one match takes more than 10^7 + 16
+  /// * text.size() steps of backtracking, which the Qwen patterns never do.
   Status split(std::string_view text, std::vector<std::string_view>& pieces) const;
 
  private:
