@@ -3,6 +3,10 @@
 // Text becomes ids in five steps: (1) added tokens are cut out, literally, the longest first; what lies between them is
 // (2) brought to NFC, (3) cut into words by the file's Split pattern, (4) taken as bytes, (5) merged by rank. No token
 // is added at either end. Ids become text by concatenating the bytes of the tokens and replacing what is not UTF-8.
+//
+// The reference is HF tokenizers. Each side has its own Unicode tables, which shows in two rare places: combining marks
+// newer than Unicode 9 are put into canonical order here and left alone there, and characters newer than PCRE2's tables
+// (Unicode 14 in 10.42) are letters there and unassigned here.
 #pragma once
 
 #include <cstdint>

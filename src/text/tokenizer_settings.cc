@@ -22,7 +22,7 @@ struct Place {
   Place operator[](const char* key) const {
     static const Json kNull;
     const bool there = value.is_object() && value.contains(key);
-    return {there ? value[key] : kNull, path + (path.ends_with(':') ? " " : ".") + key};
+    return {there ? value[key] : kNull, path + (path.find(':') == std::string::npos ? ": " : ".") + key};
   }
   Place operator[](size_t i) const { return {value[i], fmt::format("{}[{}]", path, i)}; }
 
@@ -195,7 +195,7 @@ Status read_eos(const Place& eos, TokenizerSettings& settings) {
 
 Result<TokenizerSettings> read_tokenizer_settings(const Json& tokenizer, const Json& config) {
   TokenizerSettings settings;
-  const Place root = {tokenizer, "tokenizer.json:"}, extra = {config, "tokenizer_config.json:"};
+  const Place root = {tokenizer, "tokenizer.json"}, extra = {config, "tokenizer_config.json"};
   if (!tokenizer.is_object()) return root.corrupt("an object");
   if (!config.is_object() && !config.is_null()) return extra.corrupt("an object");
   NIBBLE_RETURN_IF_ERROR(read_normalizer(root["normalizer"], settings));
