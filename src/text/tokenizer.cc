@@ -67,6 +67,11 @@ std::string_view Tokenizer::bytes_of(int32_t id) const {
   return data_->vocabulary.bytes(id);
 }
 
+AddedTokenMatch Tokenizer::find_added_token(std::string_view text, size_t from) const {
+  const AddedTokenTrie::Match match = data_->added.find(text, from);
+  return {match.at, match.size, match.id};
+}
+
 std::optional<int32_t> Tokenizer::added_token(std::string_view content) const {
   return data_->added.id(content);
 }

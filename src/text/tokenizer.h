@@ -28,6 +28,12 @@ enum class AddedTokens : uint8_t {
   ignore,  // "<|im_start|>" is twelve characters: for text that people, documents and tools wrote
 };
 
+/// Text that reads like an added token; id -1 and size 0 where there is none.
+struct AddedTokenMatch {
+  size_t at = 0, size = 0;
+  int32_t id = -1;
+};
+
 /// Immutable; copies share their data. All methods are safe from any thread.
 class Tokenizer {
  public:
@@ -52,6 +58,9 @@ class Tokenizer {
 
   /// The added token with this content.
   std::optional<int32_t> added_token(std::string_view content) const;
+
+  /// The leftmost text at or after `from` that reads like an added token, the longest of those that begin there.
+  AddedTokenMatch find_added_token(std::string_view text, size_t from) const;
 
   bool known(int32_t id) const;
   bool is_added(int32_t id) const;

@@ -1,0 +1,42 @@
+#include "text/chat_encode.h"
+
+#include <algorithm>
+
+namespace nibble::text {
+namespace {
+
+bool is_trusted(const Piece& piece, const Rendered& rendered) {
+  if (piece.field == Field::literal) return true;
+  return piece.message >= 0 && rendered.roles[static_cast<size_t>(piece.message)] == "assistant";
+}
+
+// Whether all pieces that [begin, end) touches are trusted. The pieces cover the text in order.
+bool is_trusted(const Rendered& rendered, size_t begin, size_t end) {
+  auto piece = std::upper_bound(rendered.pieces.begin(), rendered.pieces.end(), begin,
+                                [](size_t at, const Piece& p) { return at < p.end; });
+  for (; piece != rendered.pieces.end() && piece->begin < end; ++piece) {
+    if (!is_trusted(*piece, rendered)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Status encode_rendered(const Tokenizer& tokenizer, const Rendered& rendered, bool allow_control_text,
+                       std::vector<int32_t>& out) {
+  if (allow_control_text) return tokenizer.encode(rendered.text, AddedTokens::parse, out);
+  const std::string_view text = rendered.text;
+  size_t plain = 0;  // where the text that is not encoded yet begins
+  for (size_t from = 0; from < text.size();) {
+    const AddedTokenMatch match = tokenizer.find_added_token(text, from);
+    if (match.id < 0) break;
+    from = match.at + 1;
+    if (!is_trusted(rendered, match.at, match.at + match.size)) continue;
+    NIBBLE_RETURN_IF_ERROR(tokenizer.encode(text.substr(plain, match.at - plain), AddedTokens::ignore, out));
+    out.push_back(match.id);
+    from = plain = match.at + match.size;
+  }
+  return tokenizer.encode(text.substr(plain), AddedTokens::ignore, out);
+}
+
+}  // namespace nibble::text

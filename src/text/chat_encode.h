@@ -1,0 +1,19 @@
+// From rendered text to ids, with control tokens only where they may stand.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace nibble::text {
+
+/// Appends the ids of a rendered conversation. Text that reads like an added token becomes one where the template wrote
+/// it, or in what an assistant message holds; typed by a user, a system prompt, a tool or its definition it stays text,
+/// unless `allow_control_text` (what transformers does). Text without such intruders gets exactly the ids that the
+/// tokenizer gives to the whole.
+Status encode_rendered(const Tokenizer& tokenizer, const Rendered& rendered, bool allow_control_text,
+                       std::vector<int32_t>& out);
+
+}  // namespace nibble::text
