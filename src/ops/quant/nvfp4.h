@@ -6,7 +6,7 @@
 //   scales [N,K/16] f8e4m3  one byte per block, row-major
 //   ws2             f32     one tensor scale; decoded value = fl(e2m1(code) * fl(scale * ws2))
 // Inputs may be f32, bf16 or f16 and need no alignment, as mapped checkpoints promise none. Everything here runs on
-// cx.pool, allocates nothing per element, and gives the same bits for any number of threads.
+// cx.pool with scratch from cx.arena, and gives the same bits for any number of threads and on every SIMD target.
 #pragma once
 
 #include <cstdint>
@@ -56,7 +56,7 @@ void nvfp4_dequantize(Context& cx, const Tensor& codes, const Tensor& scales, fl
 
 /// y [T,K] f32 = decoded(quantized(x)) with scales of strategy `max`, bit for bit what nvfp4_quantize and
 /// nvfp4_dequantize give; y may alias x. For activations with a calibrated input scale pass {input_scale, false}:
-/// larger values saturate. NaN becomes 6 steps of its block, as the codec has none.
+/// larger values saturate. A NaN makes its whole block NaN.
 void nvfp4_fake(Context& cx, const Tensor& x, Nvfp4TensorScale scale, const Tensor& y);
 
 }  // namespace nibble::ops

@@ -1,25 +1,167 @@
-// Loops over blocks of 16 that the compiler vectorizes; each calls the scalar rules of tensor/numeric.h.
+// The vector forms below restate rules of tensor/numeric.h for 16 elements at a time; the test holds them to the scalar
+// rules bit by bit on every SIMD target. What happens once per block, the choice of a scale, calls the scalar rule.
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <vector>
 
+#include "ops/backend.h"
+#include "ops/parallel.h"
 #include "ops/quant/nvfp4.h"
 
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/quant/nvfp4_cpu.cc"
+#include "hwy/foreach_target.h"
+#include "ops/simd-inl.h"
+
+#ifndef NIBBLE_OPS_NVFP4_ROW_SUMS_
+#define NIBBLE_OPS_NVFP4_ROW_SUMS_
 namespace nibble::ops {
 namespace {
 
 constexpr int64_t kBlock = kNvfp4Block;
-constexpr int32_t kInfinityBits = 0x7F800000;
 
-// Elements that one thread takes at a time: long enough to hide the hand-over, short enough to balance.
-constexpr int64_t kElementsPerRange = 1 << 16;
+// Squares are summed in units of the tensor scale, so that nothing over- or underflows whatever the size of the
+// weights.
+struct RowSums {
+  double energy = 0, error = 0;
+  bool lost = false;  // had a weight that is not zero, has no code that is not zero
+};
 
-int64_t rows_per_range(int64_t columns) {
-  return std::max<int64_t>(1, kElementsPerRange / std::max<int64_t>(columns, 1));
+}  // namespace
+}  // namespace nibble::ops
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace nibble::ops {
+namespace HWY_NAMESPACE {
+
+using I = hn::RebindToSigned<D>;
+using VI = hn::Vec<I>;
+
+// Magnitudes compare like their bit patterns, and anything not finite lies at or above the pattern of infinity.
+HWY_INLINE VI magnitude_bits(V w) {
+  return hn::BitCast(I(), hn::Abs(w));
 }
 
+HWY_INLINE float block_amax(const float* w) {
+  VI largest = hn::Zero(I());
+  for (int64_t i = 0; i < kBlock; i += kLanes) largest = hn::Max(largest, magnitude_bits(hn::LoadU(D(), w + i)));
+  return f32_from_bits(static_cast<uint32_t>(hn::GetLane(hn::MaxOfLanes(I(), largest))));
+}
+
+/// e2m1_to_f32(f32_to_e2m1(x)). The grid has steps of 1/2 below 2, of 1 below 4, of 2 below 6: those are the ulps of
+/// 2^22, 2^23 and 2^24, so adding and subtracting that power rounds to the grid, ties to the even code.
+HWY_INLINE V round_to_e2m1(V x) {
+  const V a = hn::Abs(x), limit = hn::Set(D(), kE2m1Max);
+  const V clamped = hn::IfThenElse(hn::Lt(a, limit), a, limit);  // NaN becomes the limit
+  const VI exponent = hn::And(hn::BitCast(I(), hn::Max(clamped, hn::Set(D(), 1.0f))), hn::Set(I(), 0x7F800000));
+  const V power = hn::BitCast(D(), hn::Add(exponent, hn::Set(I(), 22 << 23)));
+  const V magnitude = hn::Sub(hn::Add(clamped, power), power);
+  return hn::Or(magnitude, hn::IfThenElseZero(hn::Lt(x, hn::Zero(D())), hn::SignBit(D())));
+}
+
+/// The code of a value of the grid. The upper bits of a float count the codes from 1 on; 0.5 and 0 stand apart.
+HWY_INLINE VI code_of(V value) {
+  const VI bits = hn::BitCast(I(), hn::Abs(value));
+  const VI from_one_on = hn::Sub(hn::ShiftRight<22>(bits), hn::Set(I(), 252));
+  const VI at_least = hn::IfThenElseZero(hn::Gt(bits, hn::Zero(I())), hn::Set(I(), 1));
+  const VI sign = hn::And(hn::ShiftRight<28>(hn::BitCast(I(), value)), hn::Set(I(), 8));
+  return hn::Or(hn::Max(from_one_on, at_least), sign);
+}
+
+// Two codes per byte, the even one low.
+HWY_INLINE void pack(const VI* code, uint8_t* packed) {
+#if HWY_TARGET == HWY_SCALAR
+  for (int64_t j = 0; j < kBlock / 2; ++j) {
+    packed[j] = static_cast<uint8_t>(hn::GetLane(code[2 * j + 1]) << 4 | hn::GetLane(code[2 * j]));
+  }
+#else
+  const hn::Repartition<uint64_t, D> d64;
+  for (int64_t i = 0; i < kVectorsPer16; ++i) {
+    const auto pairs = hn::BitCast(d64, code[i]);
+    const auto bytes = hn::Or(pairs, hn::ShiftRight<28>(pairs));
+    hn::StoreU(hn::TruncateTo(hn::Rebind<uint8_t, decltype(d64)>(), bytes), hn::Rebind<uint8_t, decltype(d64)>(),
+               packed + i * kLanes / 2);
+  }
+#endif
+}
+
+void scales_row(const float* w, int64_t blocks, float ws2, uint8_t* scales) {
+  for (int64_t b = 0; b < blocks; ++b) scales[b] = nvfp4_block_scale(block_amax(w + b * kBlock), ws2);
+}
+
+RowSums encode_row(const float* w, int64_t blocks, float ws2, const uint8_t* scales, uint8_t* codes) {
+  V energy[kVectorsPer16], error[kVectorsPer16];
+  for (int64_t i = 0; i < kVectorsPer16; ++i) energy[i] = error[i] = hn::Zero(D());
+  VI any_code = hn::Zero(I()), any_weight = hn::Zero(I());
+  for (int64_t b = 0; b < blocks; ++b) {
+    VI code[kVectorsPer16];
+    const float scale = e4m3_to_f32(scales[b]);
+    const V step = hn::Set(D(), mul_rn(scale, ws2)), weight = hn::Set(D(), scale * scale);
+    for (int64_t i = 0; i < kVectorsPer16; ++i) {
+      const V x = hn::LoadU(D(), w + b * kBlock + i * kLanes);
+      const V ratio = hn::Div(x, step), value = round_to_e2m1(ratio);
+      const V difference = hn::Sub(value, ratio);
+      code[i] = code_of(value);
+      // No fused multiply-add: the sums shall not depend on the target either.
+      energy[i] = hn::Add(energy[i], hn::Mul(weight, hn::Mul(ratio, ratio)));
+      error[i] = hn::Add(error[i], hn::Mul(weight, hn::Mul(difference, difference)));
+      any_code = hn::Or(any_code, code[i]);
+      any_weight = hn::Or(any_weight, magnitude_bits(x));
+    }
+    pack(code, codes + b * kBlock / 2);
+  }
+  HWY_ALIGN float lanes[2][kBlock];
+  HWY_ALIGN int32_t any[2][kLanes];
+  for (int64_t i = 0; i < kVectorsPer16; ++i) {
+    hn::Store(energy[i], D(), lanes[0] + i * kLanes);
+    hn::Store(error[i], D(), lanes[1] + i * kLanes);
+  }
+  hn::Store(any_code, I(), any[0]);
+  hn::Store(any_weight, I(), any[1]);
+  RowSums sums;
+  for (int64_t i = 0; i < kBlock; ++i) {
+    sums.energy += lanes[0][i];
+    sums.error += lanes[1][i];
+  }
+  int32_t code_bits = 0, weight_bits = 0;
+  for (int64_t i = 0; i < kLanes; ++i) {
+    code_bits |= any[0][i];
+    weight_bits |= any[1][i];
+  }
+  sums.lost = weight_bits != 0 && (code_bits & 7) == 0;
+  return sums;
+}
+
+void fake_row(const float* x, int64_t blocks, float ws2, float* y) {
+  for (int64_t b = 0; b < blocks; ++b) {
+    const V step = hn::Set(D(), nvfp4_step(nvfp4_block_scale(block_amax(x + b * kBlock), ws2), ws2));
+    for (int64_t i = b * kBlock; i < (b + 1) * kBlock; i += kLanes) {
+      hn::StoreU(hn::Mul(round_to_e2m1(hn::Div(hn::LoadU(D(), x + i), step)), step), D(), y + i);
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace nibble::ops
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace nibble::ops {
+namespace {
+
+HWY_EXPORT(scales_row);
+HWY_EXPORT(encode_row);
+HWY_EXPORT(fake_row);
+
+// Rough steps per element (see row_grain) of a division and the comparisons around it.
+constexpr int64_t kStepsPerElement = 4;
+
+constexpr int64_t kAmaxElements = 1 << 14;  // per range of tensor_amax
+
 template <class Word, class Decode>
-void load_words(const std::byte* source, int64_t n, float* out, Decode decode) {
+void read_words(const std::byte* source, int64_t n, float* out, Decode decode) {
   for (int64_t i = 0; i < n; ++i) {
     Word word;
     std::memcpy(&word, source + static_cast<size_t>(i) * sizeof(Word), sizeof(Word));
@@ -27,105 +169,86 @@ void load_words(const std::byte* source, int64_t n, float* out, Decode decode) {
   }
 }
 
-// Elements [begin, begin + n) in row-major order, n <= 16.
-void load(const Tensor& w, int64_t begin, int64_t n, float* out) {
+// Elements [begin, begin + n) in row-major order as f32.
+void read_f32(const Tensor& w, int64_t begin, int64_t n, float* out) {
   const auto* source = static_cast<const std::byte*>(w.raw()) + static_cast<size_t>(begin) * size_of(w.dtype());
   switch (w.dtype()) {
     case DType::f32:
-      return load_words<float>(source, n, out, [](float x) { return x; });
+      std::memcpy(out, source, static_cast<size_t>(n) * sizeof(float));
+      return;
     case DType::bf16:
-      return load_words<uint16_t>(source, n, out, bf16_to_f32);
+      return read_words<uint16_t>(source, n, out, bf16_to_f32);
     default:
-      return load_words<uint16_t>(source, n, out, f16_to_f32);
+      return read_words<uint16_t>(source, n, out, f16_to_f32);
   }
 }
 
-// Magnitudes compare like their bit patterns, and anything not finite lies at or above the pattern of infinity.
-int32_t magnitude_bits(const float* w, int64_t n) {
-  int32_t largest = 0;
-  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, static_cast<int32_t>(f32_bits(w[i]) & 0x7FFFFFFF));
-  return largest;
-}
-
-float block_amax(const float* w) {
-  return f32_from_bits(static_cast<uint32_t>(magnitude_bits(w, kBlock)));
-}
-
-void pack(const int32_t* code, uint8_t* packed) {
-  for (int64_t j = 0; j < kBlock / 2; ++j) packed[j] = static_cast<uint8_t>(code[2 * j + 1] << 4 | code[2 * j]);
-}
-
-struct RowStats {
-  int64_t floor_blocks = 0, low_blocks = 0, top_blocks = 0;
-  bool lost = false;
-  double energy = 0, error = 0;
-};
-
-// Codes and statistics of one row. Squares are summed per lane and then over the lanes, so the order is fixed.
-RowStats encode_row(const Tensor& w, int64_t row, Nvfp4TensorScale scale, const uint8_t* scales, uint8_t* codes) {
+// Calls body(row, its elements as f32) for every row.
+template <class Body>
+void for_each_row(Context& cx, const Tensor& w, const Body& body) {
   const int64_t columns = w.dim(1);
-  RowStats stats;
-  double energy[kBlock] = {}, error[kBlock] = {};
-  int32_t any_code = 0, any_weight = 0;
-  for (int64_t block = 0; block < columns / kBlock; ++block) {
-    float value[kBlock];
-    int32_t code[kBlock];
-    load(w, row * columns + block * kBlock, kBlock, value);
-    const float step = nvfp4_step(scales[block], scale.ws2);
-    for (int64_t i = 0; i < kBlock; ++i) code[i] = scale.zero ? 0 : nvfp4_code(value[i], step);
-    for (int64_t i = 0; i < kBlock; ++i) {
-      const double difference = static_cast<double>(nvfp4_value(static_cast<uint8_t>(code[i]), step)) - value[i];
-      energy[i] += static_cast<double>(value[i]) * value[i];
-      error[i] += difference * difference;
-      any_code |= code[i] & 7;
-    }
-    any_weight |= magnitude_bits(value, kBlock);
-    pack(code, codes + block * kBlock / 2);
-    stats.floor_blocks += scales[block] == 0x01;
-    stats.low_blocks += scales[block] < 0x08;
-    stats.top_blocks += scales[block] == kE4m3MaxByte;
-  }
-  stats.lost = any_weight != 0 && any_code == 0;
-  for (int64_t i = 0; i < kBlock; ++i) {
-    stats.energy += energy[i];
-    stats.error += error[i];
-  }
-  return stats;
+  for_each_item(cx, w.dim(0), kStepsPerElement * columns, columns, [&](int64_t row, float* scratch) {
+    read_f32(w, row * columns, columns, scratch);
+    body(row, scratch);
+  });
 }
 
-void check_quantized(const Tensor& codes, const Tensor& scales, int64_t rows, int64_t columns) {
+void check_source(const char* op, const Tensor& w) {
+  require_cpu(op, w);
+  NIBBLE_CHECK(w.rank() == 2);
+  NIBBLE_CHECK(w.dtype() == DType::f32 || w.dtype() == DType::bf16 || w.dtype() == DType::f16);
+}
+
+void check_scales(const Tensor& scales, int64_t rows, int64_t columns) {
   NIBBLE_CHECK(columns % kBlock == 0);
-  NIBBLE_CHECK(codes.dtype() == DType::u8 && codes.shape() == Shape({rows, columns / 2}));
   NIBBLE_CHECK(scales.dtype() == DType::f8e4m3 && scales.shape() == Shape({rows, columns / kBlock}));
 }
 
-void check_source(const Tensor& w) {
-  NIBBLE_CHECK(!w.device().is_cuda() && w.rank() == 2);
-  NIBBLE_CHECK(w.dtype() == DType::f32 || w.dtype() == DType::bf16 || w.dtype() == DType::f16);
+void check_codes(const Tensor& codes, int64_t rows, int64_t columns) {
+  NIBBLE_CHECK(codes.dtype() == DType::u8 && codes.shape() == Shape({rows, columns / 2}));
+}
+
+// The row of a tensor that is stored as zero; its sums are in plain units.
+RowSums zero_row(const float* w, int64_t columns, uint8_t* codes) {
+  std::fill_n(codes, columns / 2, uint8_t{0});
+  RowSums sums;
+  for (int64_t i = 0; i < columns; ++i) {
+    sums.energy += static_cast<double>(w[i]) * w[i];
+    sums.lost = sums.lost || w[i] != 0;
+  }
+  sums.error = sums.energy;
+  return sums;
+}
+
+void count_scales(const Tensor& scales, Nvfp4Stats& stats) {
+  stats.blocks = scales.elements();
+  for (int64_t i = 0; i < stats.blocks; ++i) {
+    const uint8_t scale = scales.u8()[i];
+    stats.floor_blocks += scale == 0x01;
+    stats.low_blocks += scale < 0x08;
+    stats.top_blocks += scale == kE4m3MaxByte;
+  }
 }
 
 }  // namespace
 
 TensorAmax tensor_amax(Context& cx, const Tensor& w) {
-  check_source(w);
-  const int64_t elements = w.elements();
-  std::vector<int32_t> largest(static_cast<size_t>((elements + kElementsPerRange - 1) / kElementsPerRange));
-  cx.pool.parallel_for(elements, kElementsPerRange, [&](int64_t begin, int64_t end) {
-    int32_t range_largest = 0;
-    float value[kBlock];
-    for (int64_t i = begin; i < end; i += kBlock) {
-      const int64_t n = std::min(kBlock, end - i);
-      load(w, i, n, value);
-      range_largest = std::max(range_largest, magnitude_bits(value, n));
-    }
-    largest[static_cast<size_t>(begin / kElementsPerRange)] = range_largest;
+  check_source("tensor_amax", w);
+  const int64_t elements = w.elements(), ranges = (elements + kAmaxElements - 1) / kAmaxElements;
+  std::vector<int32_t> largest(static_cast<size_t>(ranges));
+  for_each_item(cx, ranges, kAmaxElements, kAmaxElements, [&](int64_t range, float* scratch) {
+    const int64_t begin = range * kAmaxElements, n = std::min(kAmaxElements, elements - begin);
+    read_f32(w, begin, n, scratch);
+    int32_t bits = 0;
+    for (int64_t i = 0; i < n; ++i) bits = std::max(bits, static_cast<int32_t>(f32_bits(scratch[i]) & 0x7FFFFFFF));
+    largest[static_cast<size_t>(range)] = bits;
   });
   TensorAmax result;
   const int32_t bits = largest.empty() ? 0 : *std::max_element(largest.begin(), largest.end());
   result.amax = f32_from_bits(static_cast<uint32_t>(bits));
-  for (int64_t i = 0; bits >= kInfinityBits && result.finite(); ++i) {
+  for (int64_t i = 0; !std::isfinite(result.amax) && result.finite(); ++i) {
     float value;
-    load(w, i, 1, &value);
+    read_f32(w, i, 1, &value);
     if (!std::isfinite(value)) {
       result.row = i / w.dim(1);
       result.col = i % w.dim(1);
@@ -135,40 +258,38 @@ TensorAmax tensor_amax(Context& cx, const Tensor& w) {
 }
 
 void nvfp4_scales_max(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales) {
-  check_source(w);
-  const int64_t columns = w.dim(1), blocks = columns / kBlock;
-  NIBBLE_CHECK(columns % kBlock == 0 && scales.dtype() == DType::f8e4m3);
-  NIBBLE_CHECK(scales.shape() == Shape({w.dim(0), blocks}));
-  cx.pool.parallel_for(w.dim(0), rows_per_range(columns), [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin * blocks; block < end * blocks; ++block) {
-      float value[kBlock];
-      load(w, block * kBlock, kBlock, value);
-      scales.u8()[block] = scale.zero ? kE4m3One : nvfp4_block_scale(block_amax(value), scale.ws2);
-    }
+  check_source("nvfp4_scales_max", w);
+  check_scales(scales, w.dim(0), w.dim(1));
+  const int64_t blocks = w.dim(1) / kBlock;
+  if (scale.zero) {
+    std::fill_n(scales.u8(), scales.elements(), kE4m3One);
+    return;
+  }
+  for_each_row(cx, w, [&](int64_t row, const float* values) {
+    HWY_DYNAMIC_DISPATCH(scales_row)(values, blocks, scale.ws2, scales.u8() + row * blocks);
   });
 }
 
 Nvfp4Stats nvfp4_encode(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales,
                         const Tensor& codes) {
-  check_source(w);
-  const int64_t rows = w.dim(0), columns = w.dim(1);
-  check_quantized(codes, scales, rows, columns);
-  std::vector<RowStats> row_stats(static_cast<size_t>(rows));
-  cx.pool.parallel_for(rows, rows_per_range(columns), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      row_stats[static_cast<size_t>(row)] =
-          encode_row(w, row, scale, scales.u8() + row * (columns / kBlock), codes.u8() + row * (columns / 2));
-    }
+  check_source("nvfp4_encode", w);
+  const int64_t rows = w.dim(0), columns = w.dim(1), blocks = columns / kBlock;
+  check_scales(scales, rows, columns);
+  check_codes(codes, rows, columns);
+  std::vector<RowSums> sums(static_cast<size_t>(rows));
+  for_each_row(cx, w, [&](int64_t row, const float* values) {
+    uint8_t* out = codes.u8() + row * columns / 2;
+    sums[static_cast<size_t>(row)] =
+        scale.zero ? zero_row(values, columns, out)
+                   : HWY_DYNAMIC_DISPATCH(encode_row)(values, blocks, scale.ws2, scales.u8() + row * blocks, out);
   });
   Nvfp4Stats stats;
-  stats.blocks = rows * (columns / kBlock);
+  count_scales(scales, stats);
+  const double unit = static_cast<double>(scale.ws2) * scale.ws2;
   for (int64_t row = 0; row < rows; ++row) {
-    const RowStats& one = row_stats[static_cast<size_t>(row)];
-    stats.floor_blocks += one.floor_blocks;
-    stats.low_blocks += one.low_blocks;
-    stats.top_blocks += one.top_blocks;
-    stats.energy += one.energy;
-    stats.error += one.error;
+    const RowSums& one = sums[static_cast<size_t>(row)];
+    stats.energy += unit * one.energy;
+    stats.error += unit * one.error;
     if (one.lost && stats.lost_rows++ == 0) stats.first_lost_row = row;
   }
   return stats;
@@ -181,37 +302,39 @@ Nvfp4Stats nvfp4_quantize(Context& cx, const Tensor& w, float amax, const Tensor
 }
 
 void nvfp4_dequantize(Context& cx, const Tensor& codes, const Tensor& scales, float ws2, const Tensor& y) {
-  NIBBLE_CHECK(!y.device().is_cuda() && y.rank() == 2);
+  require_cpu("nvfp4_dequantize", y);
+  NIBBLE_CHECK(y.rank() == 2);
   const int64_t rows = y.dim(0), columns = y.dim(1), blocks = columns / kBlock;
-  check_quantized(codes, scales, rows, columns);
+  check_scales(scales, rows, columns);
+  check_codes(codes, rows, columns);
+  std::array<float, 16> value_of;
+  for (uint8_t code = 0; code < 16; ++code) value_of[code] = e2m1_to_f32(code);
   float* out = y.f32();
-  cx.pool.parallel_for(rows, rows_per_range(columns), [&](int64_t begin, int64_t end) {
+  cx.pool.parallel_for(rows, row_grain(columns), [&](int64_t begin, int64_t end) {
     for (int64_t block = begin * blocks; block < end * blocks; ++block) {
       const float step = nvfp4_step(scales.u8()[block], ws2);
       const uint8_t* packed = codes.u8() + block * kBlock / 2;
       for (int64_t j = 0; j < kBlock / 2; ++j) {
-        out[block * kBlock + 2 * j] = nvfp4_value(packed[j] & 15, step);
-        out[block * kBlock + 2 * j + 1] = nvfp4_value(packed[j] >> 4, step);
+        out[block * kBlock + 2 * j] = mul_rn(value_of[packed[j] & 15], step);
+        out[block * kBlock + 2 * j + 1] = mul_rn(value_of[packed[j] >> 4], step);
       }
     }
   });
 }
 
 void nvfp4_fake(Context& cx, const Tensor& x, Nvfp4TensorScale scale, const Tensor& y) {
-  check_source(x);
+  check_source("nvfp4_fake", x);
   NIBBLE_CHECK(y.shape() == x.shape() && x.dim(1) % kBlock == 0);
-  const int64_t columns = x.dim(1), blocks = columns / kBlock;
+  const int64_t columns = x.dim(1);
   float* out = y.f32();
-  cx.pool.parallel_for(x.dim(0), rows_per_range(columns), [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin * blocks; block < end * blocks; ++block) {
-      float value[kBlock];
-      load(x, block * kBlock, kBlock, value);
-      const float step = scale.zero ? 1 : nvfp4_step(nvfp4_block_scale(block_amax(value), scale.ws2), scale.ws2);
-      for (int64_t i = 0; i < kBlock; ++i) {
-        out[block * kBlock + i] = nvfp4_value(scale.zero ? 0 : nvfp4_code(value[i], step), step);
-      }
-    }
+  if (scale.zero) {
+    std::fill_n(out, y.elements(), 0.0f);
+    return;
+  }
+  for_each_row(cx, x, [&](int64_t row, const float* values) {
+    HWY_DYNAMIC_DISPATCH(fake_row)(values, columns / kBlock, scale.ws2, out + row * columns);
   });
 }
 
 }  // namespace nibble::ops
+#endif

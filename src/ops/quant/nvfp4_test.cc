@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/rng.h"
+#include "tests/support/targets.h"
 
 namespace nibble::ops {
 namespace {
@@ -333,6 +334,90 @@ TEST_F(Nvfp4, ThreadsDoNotChangeAnything) {
   EXPECT_EQ(sa.error, sb.error);
   EXPECT_EQ(sa.energy, sb.energy);
   EXPECT_EQ(tensor_amax(serial, w.view).amax, tensor_amax(parallel, w.view).amax);
+}
+
+// Rows that meet every boundary of the grid from both sides, every kind of scale, zeros of both signs, and more.
+OwnedTensor hard_cases(float ws2) {
+  constexpr int64_t kRows = 600, kColumns = 112;
+  OwnedTensor w = wide_range(kRows, kColumns, 23);
+  const float boundaries[] = {0, -0.0f, .25f, .75f, 1.25f, 1.75f, 2.5f, 3.5f, 5, 6, 0x1p-149f, 3e38f};
+  Rng rng(29);
+  for (int64_t row = 0; row < kRows; ++row) {
+    float* values = w.view.f32() + row * kColumns;
+    if (row % 3 == 0) continue;  // plain normal numbers
+    const float step = nvfp4_step(static_cast<uint8_t>(1 + rng.below(kE4m3MaxByte)), ws2);
+    for (int64_t i = 0; i < kColumns; ++i) {
+      float x = boundaries[rng.below(row % 3 == 1 ? 9 : std::size(boundaries))] * step;
+      const uint32_t direction = rng.below(3);
+      if (direction != 0) x = std::nextafter(x, direction == 1 ? 3e38f : -3e38f);
+      values[i] = rng.below(2) == 0 ? x : -x;
+    }
+  }
+  return w;
+}
+
+TEST_F(Nvfp4, EveryTargetFollowsTheScalarRules) {
+  const float ws2 = nvfp4_tensor_scale(0.7f).ws2;
+  const OwnedTensor w = hard_cases(ws2);
+  const int64_t rows = w.view.dim(0), columns = w.view.dim(1);
+  Rng rng(31);
+  OwnedTensor chosen(DType::f8e4m3, {rows, columns / kNvfp4Block});  // by nobody: any scale is allowed
+  for (int64_t b = 0; b < chosen.view.elements(); ++b) {
+    chosen.view.u8()[b] = static_cast<uint8_t>(1 + rng.below(kE4m3MaxByte));
+  }
+  std::vector<double> errors;
+  test::for_each_target([&] {
+    Quantized q(rows, columns);
+    nvfp4_scales_max(cx, w.view, {ws2, false}, q.scales.view);
+    OwnedTensor fake(DType::f32, w.view.shape());
+    nvfp4_fake(cx, w.view, {ws2, false}, fake.view);
+    for (const Tensor& scales : {q.scales.view, chosen.view}) {
+      const Nvfp4Stats stats = nvfp4_encode(cx, w.view, {ws2, false}, scales, q.codes.view);
+      errors.push_back(stats.error);
+      for (int64_t i = 0; i < w.view.elements(); ++i) {
+        const float x = w.view.f32()[i], step = nvfp4_step(scales.u8()[i / kNvfp4Block], ws2);
+        ASSERT_EQ(q.code(i), nvfp4_code(x, step)) << i << ": " << x;
+      }
+    }
+    for (int64_t b = 0; b < chosen.view.elements(); ++b) {
+      float amax = 0;
+      for (int64_t i = 0; i < kNvfp4Block; ++i) amax = std::max(amax, std::abs(w.view.f32()[b * kNvfp4Block + i]));
+      ASSERT_EQ(q.scales.view.u8()[b], nvfp4_block_scale(amax, ws2)) << b;
+      const float step = nvfp4_step(q.scales.view.u8()[b], ws2);
+      for (int64_t i = b * kNvfp4Block; i < (b + 1) * kNvfp4Block; ++i) {
+        const float expected = nvfp4_value(nvfp4_code(w.view.f32()[i], step), step);
+        ASSERT_EQ(f32_bits(fake.view.f32()[i]), f32_bits(expected)) << i;
+      }
+    }
+  });
+  for (size_t i = 2; i < errors.size(); ++i) EXPECT_EQ(errors[i], errors[i - 2]);
+}
+
+TEST_F(Nvfp4, ErrorSumsAreThoseOfTheDecodedValues) {
+  for (float size : {1e-30f, 1.0f, 1e30f}) {
+    OwnedTensor w = wide_range(64, 128, 37);
+    for (float& x : w.view.f32_span()) x *= size;
+    const Quantized q = quantize(w.view);
+    const OwnedTensor y = dequantize(q);
+    double energy = 0, error = 0;
+    for (int64_t i = 0; i < w.view.elements(); ++i) {
+      const double x = w.view.f32()[i], difference = y.view.f32()[i] - x;
+      energy += x * x;
+      error += difference * difference;
+    }
+    EXPECT_NEAR(q.stats.energy / energy, 1, 1e-5);
+    EXPECT_NEAR(q.stats.error / error, 1, 1e-5);
+  }
+}
+
+TEST_F(Nvfp4, ANanActivationMakesItsBlockNan) {
+  OwnedTensor x(DType::f32, {2, 32}), y(DType::f32, {2, 32});
+  std::fill_n(x.view.f32(), 64, 1.0f);
+  x.view.f32()[20] = std::numeric_limits<float>::quiet_NaN();
+  test::for_each_target([&] {
+    nvfp4_fake(cx, x.view, nvfp4_tensor_scale(1), y.view);
+    for (int64_t i = 0; i < 64; ++i) EXPECT_EQ(std::isnan(y.view.f32()[i]), 16 <= i && i < 32) << i;
+  });
 }
 
 TEST_F(Nvfp4, FakeIsDequantizeAfterQuantize) {
