@@ -1,7 +1,6 @@
 #include "checkpoint/load.h"
 
-#include <openssl/evp.h>
-
+#include "checkpoint/fingerprint.h"
 #include "checkpoint/tensor_source.h"
 #include "io/json.h"
 #include "io/safetensors.h"
@@ -57,42 +56,6 @@ Result<bool> is_tied(const model::Config& config, const SafetensorsFolder& files
   return config.tie_embeddings.value_or(!has_head);
 }
 
-std::string fingerprint(std::string_view config, const SafetensorsFolder& files) {
-  EVP_MD_CTX* context = EVP_MD_CTX_new();
-  NIBBLE_CHECK(context != nullptr && EVP_DigestInit_ex(context, EVP_sha256(), nullptr) == 1);
-  const auto add = [&](std::string_view text) { EVP_DigestUpdate(context, text.data(), text.size()); };
-  add(config);
-  for (const Safetensors& file : files.files()) add(file.header());
-  unsigned char digest[EVP_MAX_MD_SIZE] = {};
-  EVP_DigestFinal_ex(context, digest, nullptr);
-  EVP_MD_CTX_free(context);
-  return fmt::format("{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]);
-}
-
-FormatSummary summarize(const SafetensorsFolder& files, const model::Weights& weights) {
-  FormatSummary out;
-  for (const SafetensorsFolder::Entry& entry : files.tensors()) {
-    out.dtype_bytes[entry.info->dtype] += entry.info->bytes;
-    out.file_bytes += entry.info->bytes;
-    const model::Part part = model::part_of(entry.info->name);
-    out.has_mtp |= part == model::Part::mtp;
-    out.has_vision |= part == model::Part::visual;
-  }
-  uint64_t f32 = 0, bf16 = 0, nvfp4 = 0;
-  weights.for_each_linear([&](std::string_view, const ops::Linear& linear) {
-    uint64_t& bytes = linear.format == ops::WeightFormat::nvfp4  ? nvfp4
-                      : linear.format == ops::WeightFormat::bf16 ? bf16
-                                                                 : f32;
-    bytes += linear.weight_bytes();
-  });
-  out.format = nvfp4 > 0 ? "nvfp4" : bf16 >= f32 ? "bf16" : "f32";
-  for (const model::TensorSlot& slot : model::text_slots(weights.config, weights.prefix, weights.tied)) {
-    out.text_parameters += static_cast<uint64_t>(slot.shape.elements());
-  }
-  out.bytes_per_token = model::bytes_per_token(weights);
-  return out;
-}
-
 /// The small JSON files: config, quantization and generation.
 Status read_descriptions(const Path& folder, LoadedModel& out, std::string& config_text) {
   NIBBLE_RETURN_IF_ERROR(check_folder(folder));
@@ -129,8 +92,10 @@ Result<LoadedModel> load_checkpoint(const Path& folder, const LoadOptions& optio
   if (Status status = source.finish(); !status.ok()) return hinted(status, "fetch the model again");
   if (tied) out.weights.lm_head = model::dense_linear(out.weights.embed);
   for (const Safetensors& file : files.files()) out.weights.mappings.push_back(file.mapping());
-  out.format = summarize(files, out.weights);
-  out.fingerprint = fingerprint(config_text, files);
+  out.format = summarize(out.weights, files);
+  std::vector<std::string_view> parts = {config_text};
+  for (const Safetensors& file : files.files()) parts.push_back(file.header());
+  out.fingerprint = fingerprint(parts);
   return out;
 }
 

@@ -9,7 +9,6 @@
 // know is refused, because leaving it out would compute something else.
 #pragma once
 
-#include <map>
 #include <string>
 
 #include "base/cancel.h"
@@ -18,6 +17,7 @@
 #include "base/thread_pool.h"
 #include "checkpoint/generation.h"
 #include "checkpoint/quantization.h"
+#include "checkpoint/summary.h"
 #include "model/weights.h"
 
 namespace nibble::checkpoint {
@@ -29,15 +29,6 @@ struct LoadOptions {
   ThreadPool* pool = nullptr;  // shares that work; not owned
   Progress progress;           // in bytes of matrices
   CancelToken cancel;
-};
-
-struct FormatSummary {
-  std::string format;                           // of the Linears: "nvfp4" if any is, else "bf16" or "f32"
-  std::map<std::string, uint64_t> dtype_bytes;  // of all tensors in the files, by the files' spelling
-  uint64_t file_bytes = 0;                      // their sum
-  uint64_t text_parameters = 0;                 // logical weights of the text model; a tied head counts once
-  uint64_t bytes_per_token = 0;                 // model::bytes_per_token
-  bool has_mtp = false, has_vision = false;
 };
 
 struct LoadedModel {
