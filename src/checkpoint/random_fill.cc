@@ -49,11 +49,14 @@ template <class T>
 void fill_bell(float deviation, uint64_t base, int64_t begin, int64_t end, T* out) {
   const std::array<T, 511> table = bell_table<T>(deviation);
   const auto pick = [&](uint64_t bits) { return table[(bits & 0xFF) + ((bits >> 8) & 0xFF)]; };
+  const auto single = [&](int64_t i) { return pick(word(base, i / 4) >> (16 * (i % 4))); };
   int64_t i = begin;
-  while (i < end) {
-    uint64_t bits = word(base, i / 4) >> (16 * (i % 4));
-    for (const int64_t stop = std::min(end, (i / 4 + 1) * 4); i < stop; ++i, bits >>= 16) *out++ = pick(bits);
+  for (; i < end && i % 4 != 0; ++i) *out++ = single(i);
+  for (; i + 4 <= end; i += 4, out += 4) {
+    const uint64_t bits = word(base, i / 4);
+    for (int k = 0; k < 4; ++k) out[k] = pick(bits >> (16 * k));
   }
+  for (; i < end; ++i) *out++ = single(i);
 }
 
 /// A value of a tensor that is not bell-shaped.
@@ -72,12 +75,15 @@ float plain_value(model::TensorKind kind, uint64_t base, int64_t i) {
 }
 
 void fill_bytes(uint64_t base, int64_t begin, int64_t end, uint8_t* out, uint8_t mask, uint8_t offset) {
-  for (int64_t i = begin; i < end;) {
-    uint64_t bits = word(base, i / 8) >> (8 * (i % 8));
-    for (const int64_t stop = std::min(end, (i / 8 + 1) * 8); i < stop; ++i, bits >>= 8) {
-      *out++ = static_cast<uint8_t>((bits & mask) + offset);
-    }
+  const auto byte = [&](uint64_t bits) { return static_cast<uint8_t>((bits & mask) + offset); };
+  const auto single = [&](int64_t i) { return byte(word(base, i / 8) >> (8 * (i % 8))); };
+  int64_t i = begin;
+  for (; i < end && i % 8 != 0; ++i) *out++ = single(i);
+  for (; i + 8 <= end; i += 8, out += 8) {
+    const uint64_t bits = word(base, i / 8);
+    for (int k = 0; k < 8; ++k) out[k] = byte(bits >> (8 * k));
   }
+  for (; i < end; ++i) *out++ = single(i);
 }
 
 }  // namespace
