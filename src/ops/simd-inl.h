@@ -9,8 +9,9 @@
 #include <cstdint>
 #include <cstring>
 
-#include "hwy/contrib/math/math-inl.h"
-#include "hwy/highway.h"
+#include <hwy/contrib/math/math-inl.h>
+#include <hwy/highway.h>
+
 #include "tensor/numeric.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "hwy/highway.h"
-#include "hwy/targets.h"
+#include <hwy/highway.h>
+#include <hwy/targets.h>
 
 namespace nibble::test {
 

@@ -13,7 +13,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/gated_delta/chunk_cpu.cc"
-#include "hwy/foreach_target.h"
+#include <hwy/foreach_target.h>
 #include "ops/matrix-inl.h"
 
 HWY_BEFORE_NAMESPACE();

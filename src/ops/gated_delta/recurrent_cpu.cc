@@ -6,7 +6,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/gated_delta/recurrent_cpu.cc"
-#include "hwy/foreach_target.h"
+#include <hwy/foreach_target.h>
 #include "ops/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -4,7 +4,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/linear/linear_cpu.cc"
-#include "hwy/foreach_target.h"
+#include <hwy/foreach_target.h>
 #include "ops/linear/weight_rows-inl.h"
 #include "ops/matrix-inl.h"
 
