@@ -70,7 +70,7 @@ void ChatParser::push(char c) {
 void ChatParser::push_text(char c) {
   if (think_tag_) settle_think_tag(c == '\n' || (c == '<' && think_tag_ == Tag::think_close));
   const TagScanner::Step step = tags_.push(c, mode_ == Mode::reasoning ? reasoning_tags_ : content_tags_);
-  plain_text(tags_.released());
+  if (!tags_.released().empty()) plain_text(tags_.released());
   if (step == TagScanner::Step::text) plain_text({&c, 1});
   if (step != TagScanner::Step::tag) return;
   if (mode_ == Mode::reasoning) {

@@ -1,22 +1,8 @@
 #include "text/tag_scanner.h"
 
-#include <array>
-
 namespace nibble::text {
-namespace {
 
-constexpr std::array<std::string_view, 8> kTexts = {
-    "<think>", "</think>", "<tool_call>", "</tool_call>", "<function=", "</function>", "<parameter=", "</parameter>",
-};
-
-}  // namespace
-
-std::string_view text_of(Tag tag) {
-  return kTexts[static_cast<size_t>(tag)];
-}
-
-TagScanner::Step TagScanner::push(char c, TagSet wanted) {
-  released_ = {};
+TagScanner::Step TagScanner::push_tag(char c, TagSet wanted) {
   if (length_ > 0) {
     TagSet next;
     for (TagSet left = candidates_; !left.empty(); left.remove(left.first())) {

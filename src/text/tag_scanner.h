@@ -4,6 +4,7 @@
 // way, a mismatch proves all of its bytes to be text, and one comparison per byte is enough.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -23,7 +24,13 @@ enum class Tag : uint8_t {
   parameter_close,  // </parameter>
 };
 
-std::string_view text_of(Tag tag);
+inline constexpr std::array<std::string_view, 8> kTagTexts = {
+    "<think>", "</think>", "<tool_call>", "</tool_call>", "<function=", "</function>", "<parameter=", "</parameter>",
+};
+
+constexpr std::string_view text_of(Tag tag) {
+  return kTagTexts[static_cast<size_t>(tag)];
+}
 
 /// The tags that mean something in a state of the parser.
 class TagSet {
@@ -54,7 +61,10 @@ class TagScanner {
   };
 
   /// Reads one byte; `wanted` is looked at only where no tag is under way. Whatever the step, released() comes first.
-  Step push(char c, TagSet wanted);
+  Step push(char c, TagSet wanted) {
+    released_ = {};
+    return length_ == 0 && c != '<' ? Step::text : push_tag(c, wanted);
+  }
 
   /// Bytes held before the last push() that it proved to be text; they precede its byte.
   std::string_view released() const { return released_; }
@@ -67,6 +77,7 @@ class TagScanner {
   std::string_view take();
 
  private:
+  Step push_tag(char c, TagSet wanted);
   std::string_view held() const;
 
   TagSet candidates_;   // of the tag under way: those that agree with its first length_ bytes
