@@ -15,8 +15,9 @@
 namespace nibble::text {
 namespace {
 
-// Ten million steps are a second or two; a reply needs a few thousand.
-constexpr uint32_t kMatchLimit = 10'000'000;
+// The JIT counts from each place in the text anew, so this bounds the time per byte. A sentence as long as the limit
+// would reach it; no reply has one.
+constexpr uint32_t kMatchLimit = 50'000;
 
 template <auto free_function>
 struct Free {
@@ -122,8 +123,7 @@ Status find_all(const Detector& detector, const std::string& text, std::vector<D
 
 Result<std::vector<Detection>> detect(DetectorFamily family, std::string_view text) {
   if (!valid_utf8(text)) return invalid_argument("detector: text: expected UTF-8, got other bytes");
-  const std::string visible = normalized(text);
-  const std::string words = normalized(strip_markdown(text));
+  const std::string visible = normalized(text), words = normalized(strip_markdown(text));
   std::vector<Detection> hits;
   for (const Detector& detector : detectors(family)) {
     NIBBLE_RETURN_IF_ERROR(find_all(detector, sees_plain_words(detector.name) ? words : visible, hits));
