@@ -43,7 +43,8 @@ struct Usage {
   double queue_ms = 0, prefill_ms = 0, decode_ms = 0;
 };
 
-/// What a request yields, in order: any number of events with tokens, then exactly one with `finish`.
+/// What a request yields, in order: an empty event when it leaves the queue, any number of events with tokens, then
+/// exactly one with `finish`. A request cancelled in the queue yields only the last.
 struct Event {
   std::vector<int32_t> tokens;  // new ids; a stop token is counted in usage but not listed
   std::string text;             // what they add to the text: whole UTF-8 characters only, control tokens left out

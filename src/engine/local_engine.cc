@@ -141,6 +141,7 @@ class LocalEngine final : public Engine {
     const Request& request = job.request;
     Usage usage{.prompt_tokens = static_cast<int64_t>(request.prompt.size()), .queue_ms = job.queued.ms()};
     cx_.cancel = request.cancel;
+    if (!request.cancel.cancelled()) job.callback({});
     state_.reset();
     const Arena::Scope scope(cx_.arena);
     Tensor logits = cx_.arena.f32({1, config().vocab});
