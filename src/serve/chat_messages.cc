@@ -34,9 +34,10 @@ void read_parts(FieldReader& fields, const Json& parts, std::string& out) {
   }
 }
 
-void read_content(FieldReader& fields, bool is_assistant, Json& message) {
+void read_content(FieldReader& fields, Json& message) {
   const Json* content = fields.find("content");
-  message["content"] = is_assistant ? Json(nullptr) : Json("");
+  // Not null: templates add it to strings.
+  message["content"] = "";
   if (!content) return;
   if (content->is_string()) {
     message["content"] = *content;
@@ -106,7 +107,7 @@ std::optional<ApiError> read_message(const Json& in, const std::string& where, J
   }
   out["role"] = *role;
   const bool is_assistant = *role == "assistant";
-  read_content(fields, is_assistant, out);
+  read_content(fields, out);
   if (is_assistant) {
     read_optional_text(fields, "reasoning", "reasoning_content", out);
     read_optional_text(fields, "reasoning_content", "reasoning_content", out);

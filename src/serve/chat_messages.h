@@ -9,8 +9,8 @@
 
 namespace nibble::serve {
 
-/// Reads 1..2048 messages into a list of objects with `role`, `content` (a string, or null where an assistant said
-/// nothing) and, where given, `tool_calls`, `tool_call_id`, `name`, `reasoning_content`.
+/// Reads 1..2048 messages into a list of objects with `role`, `content` (a string, empty for null) and, where given,
+/// `tool_calls`, `tool_call_id`, `name`, `reasoning_content`.
 std::optional<ApiError> read_messages(const Json& messages, Json& out);
 
 /// Reads at most 128 tools, together at most 256 KiB, into a list of {"type","function"}.

@@ -1,27 +1,11 @@
 #include "serve/chat_request.h"
 
-#include <algorithm>
-#include <array>
-
 #include "serve/chat_messages.h"
 #include "serve/field_reader.h"
+#include "text/chat_template.h"
 
 namespace nibble::serve {
 namespace {
-
-// What the server itself gives to the template, or the template's own language: a request may not replace it.
-constexpr std::array<std::string_view, 12> kReservedKwargs = {"messages",
-                                                              "tools",
-                                                              "documents",
-                                                              "add_generation_prompt",
-                                                              "continue_final_message",
-                                                              "raise_exception",
-                                                              "bos_token",
-                                                              "eos_token",
-                                                              "namespace",
-                                                              "strftime_now",
-                                                              "loop",
-                                                              "tojson"};
 
 void read_tool_choice(FieldReader& fields, ChatRequest& request) {
   const Json* choice = fields.find("tool_choice");
@@ -74,7 +58,7 @@ void read_template_fields(FieldReader& fields, ChatRequest& request) {
   if (!kwargs) return;
   if (!kwargs->is_object()) return fields.fail_expected("chat_template_kwargs", "an object", *kwargs);
   for (const auto& item : kwargs->items()) {
-    if (std::ranges::find(kReservedKwargs, item.key()) != kReservedKwargs.end()) {
+    if (text::is_reserved_variable(item.key())) {
       return fields.fail(invalid_value(fields.path("chat_template_kwargs." + item.key()),
                                        "expected a variable that is not reserved for the server"));
     }

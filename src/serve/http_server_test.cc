@@ -9,7 +9,7 @@
 
 #include "net/http_client.h"
 #include "serve/errors.h"
-#include "serve/raw_client.h"
+#include "tests/support/raw_client.h"
 
 namespace nibble::serve {
 namespace {

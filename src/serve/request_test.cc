@@ -242,7 +242,7 @@ TEST(ChatMessages, BringsContentToOneString) {
   EXPECT_EQ(request.messages, Json::parse(R"([
       {"role":"developer","content":"ab","name":"x"},
       {"role":"user","content":""},
-      {"role":"assistant","content":null,"reasoning_content":"why",
+      {"role":"assistant","content":"","reasoning_content":"why",
        "tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{\"a\": 1}"}}]},
       {"role":"tool","content":"","tool_call_id":"c1"},
       {"role":"assistant","content":"done"}])"));
