@@ -57,6 +57,7 @@ std::vector<Tally> GateReport::categories() const {
     add(tally, result);
   }
   std::vector<Tally> tallies;
+  tallies.reserve(by_name.size());
   for (const auto& [name, tally] : by_name) tallies.push_back(tally);
   return tallies;
 }
