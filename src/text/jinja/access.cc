@@ -73,7 +73,7 @@ Value get_attribute(const Value& object, const std::string& name, Budget& budget
 
 Value get_item(const Value& object, const Value& key, Budget& budget) {
   if (object.is_undefined()) raise("{}", object.why_undefined());
-  if (object.is_dict()) {
+  if (object.is_dict() && is_hashable(key)) {
     if (const Value* found = object.as_dict().find(key, budget)) return *found;
   } else if ((object.is_list() || object.is_string()) && key.is_integral()) {
     if (auto found = element(object, key.as_integral(), budget)) return *found;
@@ -128,7 +128,7 @@ Value slice(const Value& object, std::optional<int64_t> start, std::optional<int
 }
 
 void DictBuilder::set(Value key, Value value) {
-  if (key.is_dict() || (key.is_list() && !key.as_list().tuple)) raise("unhashable type: '{}'", type_name(key));
+  if (!is_hashable(key)) raise("unhashable type: '{}'", type_name(key));
   budget_.step(entries_.size() / 16);
   for (auto& [k, v] : entries_) {
     if (equal(k, key, budget_)) {

@@ -116,7 +116,8 @@ Value dict_sort(const Value& input, const CallArgs& args, Budget& budget) {
   const std::string by = bound[1] != nullptr ? string_of(*bound[1]).bytes() : "key";
   if (by != "key" && by != "value") raise("You can only sort by either \"key\" or \"value\"");
   std::vector<std::pair<Value, Value>> keyed;
-  for (const Value& pair : dict_items(input, budget).as_list().items) {
+  const Value pairs = dict_items(input, budget);
+  for (const Value& pair : pairs.as_list().items) {
     keyed.emplace_back(sort_key(pair.as_list().items[by == "key" ? 0 : 1], truth_or(bound[0], false)), pair);
   }
   return Value::list(sorted(std::move(keyed), truth_or(bound[2], false), budget), input.origin());

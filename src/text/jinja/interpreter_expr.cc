@@ -52,7 +52,8 @@ Value Interpreter::eval_node(const Expr& expr) {
     case Kind::conditional:
       if (truth(eval(*expr.parts[1]))) return eval(*expr.parts[0]);
       if (expr.parts[2] != nullptr) return eval(*expr.parts[2]);
-      return Value::undefined("the inline if-expression evaluated to false and no else section was defined.");
+      return Value::undefined(fmt::format(
+          "the inline if-expression on line {} evaluated to false and no else section was defined.", expr.line));
     case Kind::attribute:
       return get_attribute(eval(*expr.parts[0]), expr.name, budget_);
     case Kind::item:

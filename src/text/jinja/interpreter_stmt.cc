@@ -164,11 +164,11 @@ void Interpreter::bind(const Target& target, const Value& value) {
     return;
   }
   if (!target.unpack) return scope_->set(target.names[0], value);
+  if (!is_iterable(value)) raise("cannot unpack non-iterable {} object", type_name(value));
   const std::vector<Value> items = iterate(value, budget_);
-  if (items.size() != target.names.size()) {
-    raise("{} values to unpack (expected {}, got {})", items.size() < target.names.size() ? "not enough" : "too many",
-          target.names.size(), items.size());
-  }
+  const size_t n = target.names.size();
+  if (items.size() < n) raise("not enough values to unpack (expected {}, got {})", n, items.size());
+  if (items.size() > n) raise("too many values to unpack (expected {})", n);
   for (size_t i = 0; i < items.size(); ++i) scope_->set(target.names[i], items[i]);
 }
 

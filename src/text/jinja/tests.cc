@@ -106,7 +106,11 @@ bool same_as(const Value& input, const CallArgs& args, Budget& budget) {
 
 constexpr Test kTests[] = {
     {"!=", not_equal_to},
+    {"<", less_than},
+    {"<=", at_most},
     {"==", equal_to},
+    {">", greater_than},
+    {">=", at_least},
     {"boolean", plain<is_boolean>},
     {"callable", plain<is_callable>},
     {"defined", plain<is_defined>},

@@ -71,8 +71,7 @@ const Value* Dict::find(std::string_view key) const {
 const Value* Dict::find(const Value& key, Budget& budget) const {
   budget.step(entries.size() / 16);
   if (key.is_string()) return find(key.bytes());
-  if (key.is_list() && !key.as_list().tuple) raise("unhashable type: 'list'");
-  if (key.is_dict()) raise("unhashable type: 'dict'");
+  if (!is_hashable(key)) raise("unhashable type: '{}'", type_name(key));
   for (const auto& [k, v] : entries) {
     if (equal(k, key, budget)) return &v;
   }
@@ -187,6 +186,10 @@ std::string_view type_name(const Value& value) {
       return "function";
   }
   return "";
+}
+
+bool is_hashable(const Value& value) {
+  return !value.is_dict() && !(value.is_list() && !value.as_list().tuple);
 }
 
 bool truth(const Value& value) {

@@ -166,6 +166,8 @@ Value from_message(const Json& message, int index);
 /// As Python names it: "str", "NoneType", "list", …
 std::string_view type_name(const Value& value);
 bool truth(const Value& value);
+/// Whether it can be a key.
+bool is_hashable(const Value& value);
 
 /// Python's str(): strings as they are, undefined as nothing, containers by their repr().
 Str to_str(const Value& value, Budget& budget);
