@@ -30,7 +30,7 @@ struct Piece : Origin {
 
 struct Rendered {
   std::string text;
-  std::vector<Piece> pieces;       // not empty, ascending, disjoint; they cover the text
+  std::vector<Piece> pieces;       // ascending, disjoint, none empty; they cover the text
   std::vector<std::string> roles;  // of the messages; "" where a message has none
 };
 
