@@ -5,8 +5,11 @@
 namespace nibble::text {
 namespace {
 
+// What an assistant says is trusted, but not the arguments of its calls: they quote users, and a tag in a quote would
+// end the call that holds it.
 bool is_trusted(const Piece& piece, const Rendered& rendered) {
   if (piece.field == Field::literal) return true;
+  if (piece.field != Field::content && piece.field != Field::reasoning) return false;
   return piece.message >= 0 && rendered.roles[static_cast<size_t>(piece.message)] == "assistant";
 }
 

@@ -10,7 +10,8 @@
 namespace nibble::text {
 
 /// Appends the ids of a rendered conversation. Text that reads like an added token becomes one where the template wrote
-/// it, or in what an assistant message holds; typed by a user, a system prompt, a tool or its definition it stays text,
+/// it, or in the content and reasoning of an assistant message; typed by a user, a system prompt or a tool, in a tool's
+/// definition or in the arguments of a call it stays text,
 /// unless `allow_control_text` (what transformers does). Text without such intruders gets exactly the ids that the
 /// tokenizer gives to the whole.
 Status encode_rendered(const Tokenizer& tokenizer, const Rendered& rendered, bool allow_control_text,

@@ -37,6 +37,7 @@ void parse_arguments(Json& message, const TemplateTraits& traits) {
     if (!call.is_object()) continue;
     Json& function = call.contains("function") && call["function"].is_object() ? call["function"] : call;
     const auto arguments = function.find("arguments");
+    if (arguments != function.end() && arguments->is_null()) *arguments = Json::object();
     if (arguments == function.end() || !arguments->is_string()) continue;
     const auto& text = arguments->get_ref<const std::string&>();
     Result<Json> parsed = text.empty() ? Result<Json>(Json::object()) : parse_json(text, "arguments");
@@ -56,8 +57,10 @@ Result<Json> normalise_message(const Json& source, size_t index, const TemplateT
   if (has_role(message, "developer")) message["role"] = "system";
   NIBBLE_RETURN_IF_ERROR(join_content(message, index));
   const auto reasoning = message.find("reasoning");
-  if (reasoning != message.end() && reasoning->is_string() && !message.contains("reasoning_content")) {
-    message["reasoning_content"] = *reasoning;
+  const bool named = message.contains("reasoning_content") && !message["reasoning_content"].is_null();
+  if (reasoning != message.end() && reasoning->is_string() && !named) {
+    const Json text = *reasoning;  // a new key may move the old one
+    message["reasoning_content"] = text;
   }
   parse_arguments(message, traits);
   return message;

@@ -77,6 +77,7 @@ TEST_F(Normalise, ArgumentsBecomeObjects) {
   EXPECT_EQ(render(kStrict, {message("user", "u"), call("{\"a\": \"x\"}")}), "[user]u[assistant](a=x)");
   EXPECT_EQ(render(kStrict, {message("user", "u"), call(Json{{"a", 1}})}), "[user]u[assistant](a=1)");
   EXPECT_EQ(render(kStrict, {message("user", "u"), call("")}), "[user]u[assistant]");
+  EXPECT_EQ(render(kStrict, {message("user", "u"), call(nullptr)}), "[user]u[assistant]");
   EXPECT_EQ(render(kStrict, {message("user", "u"), call("{oops")}), "[user]u[assistant](arguments={oops)");
   EXPECT_EQ(render(kLoose, {message("user", "u"), call("{oops")}), "[user]u[assistant]{oops");
 }
@@ -90,6 +91,17 @@ TEST_F(Normalise, ContentBecomesOneString) {
             std::string::npos);
   EXPECT_NE(render(kLoose, chat({message("user", 5)})).find("messages[0].content"), std::string::npos);
   EXPECT_NE(render(kLoose, chat({Json{{"content", "x"}}})).find("messages[0]"), std::string::npos);
+}
+
+TEST_F(Normalise, ReasoningHasOneName) {
+  constexpr const char* kShow = "{% for m in messages %}{{ m.reasoning_content }};{% endfor %}";
+  const auto with = [](Json rest) {
+    rest["role"] = "assistant";
+    return rest;
+  };
+  EXPECT_EQ(render(kShow, {with({{"reasoning", "a"}}), with({{"reasoning", "b"}, {"reasoning_content", nullptr}}),
+                           with({{"reasoning", "x"}, {"reasoning_content", "c"}})}),
+            "a;b;c;");
 }
 
 TEST_F(Normalise, AToolResultWithoutACallIsAccepted) {
