@@ -84,7 +84,7 @@ class LocalEngine final : public Engine {
     NIBBLE_RETURN_IF_ERROR(check(request));
     {
       std::lock_guard lock(mutex_);
-      if (static_cast<int64_t>(queue_.size()) >= max_queue_) {
+      if (live_jobs() >= max_queue_) {
         return unavailable("engine: expected at most {} waiting requests", max_queue_).with_hint("try again later");
       }
       queue_.push_back({std::move(request), std::move(callback), {}});
@@ -95,7 +95,7 @@ class LocalEngine final : public Engine {
 
   int64_t waiting() const override {
     std::lock_guard lock(mutex_);
-    return static_cast<int64_t>(queue_.size());
+    return live_jobs();
   }
   bool running() const override {
     std::lock_guard lock(mutex_);
@@ -105,6 +105,11 @@ class LocalEngine final : public Engine {
  private:
   const model::Config& config() const { return model_->weights.config; }
   const std::vector<int32_t>& stop_ids() const { return model_->generation.stop_ids; }
+
+  // Queued requests that somebody still waits for; mutex_ is held.
+  int64_t live_jobs() const {
+    return std::count_if(queue_.begin(), queue_.end(), [](const Job& job) { return !job.request.cancel.cancelled(); });
+  }
 
   Status check(const Request& request) const {
     const auto n = static_cast<int64_t>(request.prompt.size());
