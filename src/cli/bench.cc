@@ -1,0 +1,134 @@
+#include <cctype>
+
+#include "checkpoint/synthetic.h"
+#include "cli/command.h"
+#include "cli/terminal.h"
+#include "cli/version.h"
+#include "gate/bench.h"
+
+namespace nibble::cli {
+namespace {
+
+struct Flags {
+  Path dir, write;
+  std::string random, format = "bf16";
+  gate::BenchOptions options;
+  int threads = 0;
+  bool exact = false, json = false;
+};
+
+Result<int> write_random(const Flags& flags, const CancelToken& cancel) {
+  ProgressBar bar("write", true);
+  ThreadPool pool(flags.threads);
+  checkpoint::SyntheticOptions options;
+  options.progress = bar.callback();
+  options.cancel = cancel;
+  const model::Config config = *model::builtin_config(flags.random);
+  NIBBLE_RETURN_IF_ERROR(checkpoint::write_synthetic_checkpoint(flags.write, config, pool, options));
+  if (flags.json) {
+    print_json({{"written", flags.write.string()}, {"shape", flags.random}});
+  } else {
+    fmt::print("wrote a random BF16 {} to {}\n", flags.random, flags.write.string());
+  }
+  return 0;
+}
+
+void print_report(const gate::BenchReport& report, const std::string& what) {
+  fmt::print("{}\n{}, {} threads, {} numerics\n", what, report.machine, report.threads, report.numeric);
+  fmt::print("memory read probe {:.1f} GB/s; a token reads {} of weights\n\n", report.probe_gb_s,
+             human_bytes(report.weight_bytes_per_token));
+  std::vector<std::vector<std::string>> rows = {
+      {"depth", "TTFT ms", "prefill tok/s", "decode tok/s", "decode GB/s", "% of probe"}};
+  for (const gate::BenchPoint& p : report.points) {
+    rows.push_back({std::to_string(p.depth), fmt::format("{:.1f}", p.ttft_ms), fmt::format("{:.1f}", p.prefill_tok_s),
+                    fmt::format("{:.2f}", p.decode_tok_s), fmt::format("{:.2f}", p.decode_gb_s),
+                    fmt::format("{:.1f}", p.decode_share * 100)});
+  }
+  fmt::print("{}", table(rows));
+}
+
+Result<checkpoint::LoadedModel> open_weights(const Flags& flags, ThreadPool& pool, const CancelToken& cancel) {
+  ProgressBar bar("load", true);
+  if (flags.random.empty()) {
+    checkpoint::LoadOptions options;
+    options.pool = &pool;
+    options.progress = bar.callback();
+    options.cancel = cancel;
+    return checkpoint::load_checkpoint(flags.dir, options);
+  }
+  checkpoint::SyntheticOptions options;
+  options.progress = bar.callback();
+  options.cancel = cancel;
+  const ops::WeightFormat format = flags.format == "nvfp4"  ? ops::WeightFormat::nvfp4
+                                   : flags.format == "bf16" ? ops::WeightFormat::bf16
+                                                            : ops::WeightFormat::f32;
+  return checkpoint::synthetic_model(*model::builtin_config(flags.random), format, pool, options);
+}
+
+Result<int> run(const Flags& flags) {
+  const CancelToken cancel = interrupt_token();
+  if (flags.random.empty() == flags.dir.empty()) {
+    return invalid_argument("bench: expected either a folder or --random SHAPE")
+        .with_hint("nibble bench models/tiny-voice, or nibble bench --random 0.8b --format nvfp4");
+  }
+  if (!flags.write.empty()) return write_random(flags, cancel);
+
+  ThreadPool pool(flags.threads);
+  Context cx(pool, flags.exact ? Numeric::exact : Numeric::bf16_act);
+  cx.cancel = cancel;
+  NIBBLE_TRY(loaded, open_weights(flags, pool, cancel));
+  const std::string what = flags.random.empty() ? flags.dir.string() + ", " + loaded.format.format
+                                                : "random " + flags.random + ", " + flags.format;
+  ProgressBar bar("bench");
+  NIBBLE_TRY(report, gate::bench(cx, loaded.weights, flags.options, bar.callback()));
+  if (flags.json) {
+    Json json = report.json();
+    json["model"] = what;
+    json["version"] = kVersion;
+    print_json(json);
+  } else {
+    print_report(report, what);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = app.add_subcommand("bench", "How fast a model reads and speaks on this machine");
+  command->footer(
+      "TTFT is the time to read the prompt and choose the first token. Decode is timed after a prompt of the given\n"
+      "depth, so its attention really reads that much history. GB/s counts the bytes a step must move; the probe is\n"
+      "what the same threads read from memory in the same run, the ceiling of any decoder.\n\n"
+      "  nibble bench models/tiny-voice --depths 128,1024\n"
+      "  nibble bench --random 0.8b --format nvfp4\n"
+      "  nibble bench --random 9b --write big        a complete BF16 folder of that shape, written as a stream");
+  command->add_option("DIR", flags->dir, "a checkpoint folder");
+  command->add_option("--random", flags->random, "random weights of this exact shape instead: 0.8b, 2b, 4b, 9b, 27b")
+      ->transform([](std::string shape) {
+        for (char& c : shape) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+        return shape;
+      })
+      ->check(CLI::IsMember({"0.8b", "2b", "4b", "9b", "27b"}));
+  command->add_option("--format", flags->format, "format of the random weights")
+      ->check(CLI::IsMember({"f32", "bf16", "nvfp4"}))
+      ->capture_default_str();
+  command->add_option("--write", flags->write, "write the random model to this new folder and stop")->needs("--random");
+  command->add_option("--depths", flags->options.depths, "prompt tokens before the timed tokens")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--decode", flags->options.decode_tokens, "tokens spoken at each depth")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  command->add_option("--repeats", flags->options.repeats, "runs of each depth; the median counts")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--threads", flags->threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
+  command->add_flag("--exact", flags->exact, "f32 activations, as eval and train use them");
+  command->add_flag("--json", flags->json, "print one JSON document");
+  command->callback([flags, &action] { action = [flags] { return run(*flags); }; });
+}
+
+}  // namespace nibble::cli

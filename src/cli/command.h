@@ -1,0 +1,37 @@
+// A subcommand registers its flags and leaves an action; main() runs the one that was chosen.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+
+#include "base/result.h"
+#include "checkpoint/load.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace nibble::cli {
+
+/// Exit codes: 0 done, 1 a gate failed, 2 bad input or a failing machine, 130 stopped by Ctrl-C.
+using Action = std::function<Result<int>()>;
+
+void add_bench(CLI::App& app, Action& action);
+void add_chat(CLI::App& app, Action& action);
+void add_eval(CLI::App& app, Action& action);
+void add_gate(CLI::App& app, Action& action);
+void add_inspect(CLI::App& app, Action& action);
+void add_quantize(CLI::App& app, Action& action);
+void add_serve(CLI::App& app, Action& action);
+
+/// What every command that runs a model opens: weights, tokenizer and chat template of one folder.
+struct OpenModel {
+  std::shared_ptr<checkpoint::LoadedModel> model;
+  std::shared_ptr<const text::Tokenizer> tokenizer;
+  std::shared_ptr<const text::ChatTemplate> chat_template;
+};
+Result<OpenModel> open_model(const Path& dir);
+
+/// The last part of a folder's path: what a model is called where no name was given.
+std::string folder_name(const Path& dir);
+
+}  // namespace nibble::cli

@@ -1,0 +1,97 @@
+#include "serve/server.h"
+
+#include <cstdio>
+#include <thread>
+
+#include "cli/command.h"
+#include "cli/terminal.h"
+#include "engine/local_engine.h"
+
+namespace nibble::cli {
+namespace {
+
+struct Flags {
+  Path dir, api_key_file;
+  serve::ServeOptions serve;
+  engine::EngineOptions engine;
+  std::string thinking = "auto", tool_parser = "auto", reasoning_field = "reasoning_content";
+  double shutdown_timeout_s = 30;
+  bool exact = false, json = false;
+};
+
+Result<int> run(Flags flags) {
+  const CancelToken interrupted = interrupt_token();
+  if (!flags.api_key_file.empty()) {
+    NIBBLE_TRY(key, serve::read_api_key(flags.api_key_file));
+    flags.serve.api_key = key;
+  }
+  flags.serve.thinking = *serve::thinking_named(flags.thinking);
+  flags.serve.dialect = *text::dialect_named(flags.tool_parser);
+  flags.serve.reasoning_field = *serve::reasoning_field_named(flags.reasoning_field);
+  NIBBLE_TRY(open, open_model(flags.dir));
+  if (flags.serve.model_id.empty()) flags.serve.model_id = folder_name(flags.dir);
+  flags.engine.numeric = flags.exact ? Numeric::exact : Numeric::bf16_act;
+  NIBBLE_TRY(engine, engine::start_engine(open.model, open.tokenizer, flags.engine));
+  NIBBLE_TRY(server, serve::Server::start(flags.serve, engine, open.tokenizer, open.chat_template));
+
+  const std::string url = fmt::format("http://{}:{}", flags.serve.host, server->port());
+  if (flags.json) {
+    print_json({{"url", url}, {"model", flags.serve.model_id}, {"context", engine->info().context}});
+  } else {
+    fmt::print("listening on {}\n", url);
+    fmt::print("model {}, {}, {} of weights a token, context {} tokens, {} of state\n", flags.serve.model_id,
+               open.model->format.format, human_bytes(open.model->format.bytes_per_token), engine->info().context,
+               human_bytes(engine::state_bytes(open.model->weights.config, flags.engine)));
+  }
+  std::fflush(stdout);
+  while (!interrupted.cancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  server->stop(flags.shutdown_timeout_s);
+  return 0;
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = app.add_subcommand("serve", "Serve a model behind an OpenAI-compatible API");
+  command->footer(
+      "Routes: /v1/chat/completions, /v1/completions, /v1/models, /tokenize, /detokenize, /apply-template, /v1/parse,\n"
+      "/health. Ctrl-C stops accepting, lets running replies finish, and exits; a second Ctrl-C ends at once.\n\n"
+      "  nibble serve models/tiny-voice\n"
+      "  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+      "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of India?\"}]}'");
+  command->add_option("DIR", flags->dir, "a checkpoint folder")->required();
+  command->add_option("--host", flags->serve.host, "address to bind; other than loopback needs a key")
+      ->capture_default_str();
+  command->add_option("--port", flags->serve.port, "port to bind (0 = any free one)")->capture_default_str();
+  command->add_option("--api-key-file", flags->api_key_file, "file with the key that clients must send");
+  command->add_flag("--insecure", flags->serve.insecure, "bind a non-loopback address without a key");
+  command->add_option("--name", flags->serve.model_id, "the id that clients use (default: the folder's name)");
+  command->add_option("--alias", flags->serve.aliases, "further ids of the same model");
+  command->add_flag("--any-model", flags->serve.any_model, "serve requests whatever model they name");
+  command->add_option("--allowed-hosts", flags->serve.allowed_hosts, "further values of the Host header");
+  command->add_option("--thinking", flags->thinking, "think before answering: auto (as the template says), on, off")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
+  command->add_option("--tool-parser", flags->tool_parser, "dialect of tool calls")
+      ->check(CLI::IsMember({"auto", "hermes", "qwen3_xml", "none"}))
+      ->capture_default_str();
+  command->add_option("--reasoning-field", flags->reasoning_field, "what replies call the thinking")
+      ->check(CLI::IsMember({"reasoning_content", "reasoning", "both"}))
+      ->capture_default_str();
+  command->add_flag("--strict-template", flags->serve.strict_template, "messages go to the template as they are");
+  command->add_flag("--tools-verbatim", flags->serve.tools_verbatim, "keep `strict` and titles in the tools shown");
+  command->add_flag("--allow-control-text", flags->serve.allow_control_text, "control tokens typed by users count");
+  command->add_option("--context", flags->engine.context, "tokens of prompt and reply (0 = up to 8192)")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--max-queue", flags->engine.max_queue, "requests that may wait")->capture_default_str();
+  command->add_option("--shutdown-timeout", flags->shutdown_timeout_s, "seconds that running replies get at the end")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
+  command->add_option("--threads", flags->engine.threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
+  command->add_flag("--exact", flags->exact, "f32 activations, as eval and train use them");
+  command->add_flag("--json", flags->json, "announce the address as JSON");
+  command->callback([flags, &action] { action = [flags] { return run(*flags); }; });
+}
+
+}  // namespace nibble::cli
