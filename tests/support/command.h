@@ -1,0 +1,33 @@
+// Runs the real binary, as a user would.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+
+namespace nibble::test {
+
+struct Outcome {
+  int exit_code = 0;  // 128 + n when a signal n ended it
+  std::string out, err;
+};
+
+/// Runs `nibble ARGUMENTS…` to its end. stdin is empty.
+Outcome nibble_command(const std::vector<std::string>& arguments);
+
+/// A folder of its own for one test, removed with everything in it at the end.
+class Scratch {
+ public:
+  Scratch();
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  Path operator/(const Path& name) const { return dir_ / name; }
+  const Path& path() const { return dir_; }
+
+ private:
+  Path dir_;
+};
+
+}  // namespace nibble::test
