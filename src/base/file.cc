@@ -26,8 +26,8 @@ Status os_error(std::string_view operation, const Path& path, int error) {
   if (error == ENOENT) return not_found("{}: {} ({})", operation, reason, path.string());
   Status status = io("{}: {} ({})", operation, reason, path.string());
   if (error == ENOSPC) return std::move(status).with_hint("free some disk space and run the command again");
-  if (error == EACCES || error == EROFS || error == EPERM) {
-    return std::move(status).with_hint("check the permissions, or choose another folder with --output");
+  if (error == EACCES || error == EROFS || error == EPERM || error == ENOTDIR) {
+    return std::move(status).with_hint("check that the folder exists and may be written, or choose another one");
   }
   return status;
 }

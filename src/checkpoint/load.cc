@@ -99,4 +99,11 @@ Result<LoadedModel> load_checkpoint(const Path& folder, const LoadOptions& optio
   return out;
 }
 
+Status check_checkpoint(const Path& folder) {
+  LoadOptions options;
+  options.check_values = false;
+  options.widen_f16 = false;
+  return load_checkpoint(folder, options).status();
+}
+
 }  // namespace nibble::checkpoint

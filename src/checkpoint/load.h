@@ -26,6 +26,8 @@ struct LoadOptions {
   /// Look at every matrix once: NaN and infinities in weights and bad scale bytes are `corrupt`. It reads the files
   /// once, which the first forward would have to do too.
   bool check_values = true;
+  /// F16 matrices become f32 in memory. Without it they have a shape and no data: for check_checkpoint.
+  bool widen_f16 = true;
   ThreadPool* pool = nullptr;  // shares that work; not owned
   Progress progress;           // in bytes of matrices
   CancelToken cancel;
@@ -42,5 +44,9 @@ struct LoadedModel {
 /// Errors name the tensor and the file, with a hint; nothing is left behind. `not_found` when the folder, its
 /// config.json or its weights are not there.
 Result<LoadedModel> load_checkpoint(const Path& folder, const LoadOptions& options = {});
+
+/// The checks of load_checkpoint on files, names, dtypes and shapes, without looking at a weight or keeping one: for
+/// what streams the tensors itself.
+Status check_checkpoint(const Path& folder);
 
 }  // namespace nibble::checkpoint

@@ -185,6 +185,7 @@ Result<Tensor> TensorSource::matrix(const Entry& entry, const Shape& shape) {
   Tensor view = Tensor::constant(tensor.raw(), tensor.dtype(), shape);
   if (options_.check_values) NIBBLE_RETURN_IF_ERROR(check_finite(entry, view));
   if (view.dtype() != DType::f16) return view;
+  if (!options_.widen_f16) return Tensor(nullptr, DType::f32, shape);
   const Tensor wide = weights_.own(Buffer::for_tensor(DType::f32, shape)).tensor(DType::f32, shape);
   for (int64_t i = 0; i < wide.elements(); ++i) wide.f32()[i] = float_at(view, i);
   return wide;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/clock.h"
+#include "checkpoint/load.h"
 #include "checkpoint/modelopt_check.h"
 #include "checkpoint/modelopt_export.h"
 #include "model/config.h"
@@ -208,6 +209,11 @@ Status write_configs(const Job& job, const QuantizeOptions& options, const Path&
                     checkpoint::config_text(checkpoint::hf_quant_config(quantization)));
 }
 
+Result<Json> read_config(const Path& source) {
+  NIBBLE_TRY(text, read_file(source / "config.json"));
+  return parse_json(text, "config.json");
+}
+
 }  // namespace
 
 double QuantizeReport::relative_error() const {
@@ -220,15 +226,18 @@ double QuantizeReport::relative_error() const {
 }
 
 Result<Job> plan_folder(const Path& source, const QuantizeOptions& options) {
-  NIBBLE_TRY(text, read_file(source / "config.json"));
-  NIBBLE_TRY(json, parse_json(text, "config.json"));
-  NIBBLE_TRY(config, model::parse_config(json));
-  const auto quantization = json.find(checkpoint::kQuantizationConfigKey);
-  if (quantization != json.end() && !quantization->is_null()) {
+  const Status sound = checkpoint::check_checkpoint(source);
+  Result<Json> json = read_config(source);
+  const bool quantized = json.ok() && json->contains(checkpoint::kQuantizationConfigKey) &&
+                         !(*json)[checkpoint::kQuantizationConfigKey].is_null();
+  if (quantized) {  // whether nibble could read it or not
     return invalid_argument("quantize: expected unquantized weights, got a checkpoint with quantization_config ({})",
                             source.string())
         .with_hint("start from the BF16 folder it was made from");
   }
+  NIBBLE_RETURN_IF_ERROR(sound);
+  NIBBLE_RETURN_IF_ERROR(json.status());
+  NIBBLE_TRY(config, model::parse_config(*json));
   NIBBLE_TRY(weights, SafetensorsFolder::open(source));
   std::vector<const TensorInfo*> infos;
   for (const SafetensorsFolder::Entry& entry : weights.tensors()) infos.push_back(entry.info);
@@ -237,7 +246,7 @@ Result<Job> plan_folder(const Path& source, const QuantizeOptions& options) {
   plan_options.tied = config.tie_embeddings.value_or(weights.find("lm_head.weight") == nullptr);
   plan_options.quantized_inputs = !options.input_amax.empty();
   NIBBLE_TRY(plan, make_plan(infos, plan_options));
-  return Job{std::move(weights), std::move(json), std::move(plan)};
+  return Job{std::move(weights), std::move(*json), std::move(plan)};
 }
 
 Result<QuantizeReport> quantize_folder(const Path& source, const Path& output, const QuantizeOptions& options,
