@@ -126,6 +126,7 @@ Status write_tensors(const Path& folder, const model::Config& config, ThreadPool
     if (config.mtp_layers.value_or(0) > 0) slots.push_back(std::move(slot));
   }
   std::vector<TensorDeclaration> declarations;
+  declarations.reserve(slots.size());
   for (const model::TensorSlot& slot : slots) declarations.emplace_back(slot.name, slot.dtype, slot.shape);
   NIBBLE_TRY(writer, ShardedSafetensorsWriter::create(folder, std::move(declarations), {{"format", "pt"}},
                                                       options.shard_bytes));
