@@ -72,6 +72,29 @@ inline void multiply(int64_t m_size, int64_t n_size, int64_t k_size, const float
   }
 }
 
+/// to[c,r] = from[r,c]; `to` is [columns,rows] without gaps.
+inline void transpose(int64_t rows, int64_t columns, const float* from, int64_t stride, float* to) {
+  // Columns in runs of 16, one cache line of every row, so that a line is read once while it is near.
+  for (int64_t first = 0; first < columns; first += 16) {
+    const int64_t end = first + 16 < columns ? first + 16 : columns;
+    for (int64_t c = first; c < end; ++c) {
+      for (int64_t r = 0; r < rows; ++r) to[c * rows + r] = from[r * stride + c];
+    }
+  }
+}
+
+/// sum_i a[i] b[i] for n a multiple of 16, with two independent chains where 16 elements are two vectors or more.
+HWY_INLINE float dot(const float* a, const float* b, int64_t n) {
+  constexpr int kChains = kVectorsPer16 >= 2 ? 2 : 1;
+  V sum[2] = {hn::Zero(D()), hn::Zero(D())};
+  for (int64_t i = 0; i < n; i += kChains * kLanes) {
+    for (int j = 0; j < kChains; ++j) {
+      sum[j] = hn::MulAdd(hn::LoadU(D(), a + i + j * kLanes), hn::LoadU(D(), b + i + j * kLanes), sum[j]);
+    }
+  }
+  return sum_lanes(hn::Add(sum[0], sum[1]));
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace nibble::ops
 HWY_AFTER_NAMESPACE();

@@ -6,7 +6,6 @@
 // (Yang et al., "Gated Delta Networks", 2025.) Rows are padded to a multiple of 16 with k = q = v = 0, beta = 0 and
 // g = 0, which change nothing.
 #include <algorithm>
-#include <cmath>
 
 #include "base/check.h"
 #include "ops/gated_delta/gated_delta_cpu.h"
@@ -14,7 +13,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/gated_delta/chunk_cpu.cc"
 #include <hwy/foreach_target.h>
-#include "ops/matrix-inl.h"
+#include "ops/gated_delta/chunk-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace nibble::ops {
@@ -41,40 +40,8 @@ struct Chunk {
   float *k, *k_transposed, *q, *w, *scaled_k;  // [L,Dk], k_transposed [Dk,L]
   float *u, *scaled_v, *y;                     // [L,Dv]
   float *a, *inverse, *p, *gamma;              // [L,L]
-  float from_start[kDeltaTile];                // exp(G_i)
-  float to_end[kDeltaTile];                    // exp(G_L - G_i)
-  float beta[kDeltaTile];
+  RowFactors f;
 };
-
-/// n floats: out = factor * in.
-HWY_INLINE void scale_row(const float* in, float factor, float* out, int64_t n) {
-  const V f = hn::Set(D(), factor);
-  for (int64_t i = 0; i < n; i += kLanes) hn::StoreU(hn::Mul(f, hn::LoadU(D(), in + i)), D(), out + i);
-}
-
-void gather_rows(const float* from, int64_t stride, int64_t rows, int64_t padded, int64_t n, float* to) {
-  for (int64_t i = 0; i < rows; ++i) std::copy_n(from + i * stride, n, to + i * n);
-  std::fill(to + rows * n, to + padded * n, 0.0f);
-}
-
-/// gamma, from_start, to_end and beta. G is summed in f64: a token of g = -60 would otherwise cost every later
-/// difference in the chunk its low bits. Differences before exp: exp(-G_j) alone overflows.
-void decays(const DeltaHead& head, Chunk& c) {
-  double cumulative[kDeltaTile], sum = 0;
-  for (int64_t i = 0; i < c.padded; ++i) {
-    if (i < c.rows) sum += static_cast<double>(head.g[i * head.gate_stride]);
-    cumulative[i] = sum;
-    c.beta[i] = i < c.rows ? head.beta[i * head.gate_stride] : 0.0f;
-  }
-  constexpr float kNever = -200;  // exp of it is 0: what lies above the diagonal
-  for (int64_t i = 0; i < c.padded; ++i) {
-    c.from_start[i] = std::exp(static_cast<float>(cumulative[i]));
-    c.to_end[i] = std::exp(static_cast<float>(sum - cumulative[i]));
-    float* row = c.gamma + i * c.padded;
-    for (int64_t j = 0; j < c.padded; ++j) row[j] = j <= i ? static_cast<float>(cumulative[i] - cumulative[j]) : kNever;
-    for (int64_t j = 0; j < c.padded; j += kLanes) hn::StoreU(hn::Exp(D(), hn::LoadU(D(), row + j)), D(), row + j);
-  }
-}
 
 /// a = beta_i (k_i . k_j) Gamma_ij below the diagonal and p = scale (q_i . k_j) Gamma_ij up to it, 0 elsewhere.
 void pair_products(float scale, Chunk& c) {
@@ -87,7 +54,7 @@ void pair_products(float scale, Chunk& c) {
   multiply(n, n, c.dk, c.k, c.dk, 1, c.k_transposed, n, c.a, n);
   multiply(n, n, c.dk, c.q, c.dk, 1, c.k_transposed, n, c.p, n);
   for (int64_t i = 0; i < n; ++i) {
-    const V strength = hn::Set(D(), c.beta[i]), query_scale = hn::Set(D(), scale);
+    const V strength = hn::Set(D(), c.f.beta[i]), query_scale = hn::Set(D(), scale);
     for (int64_t j = 0; j < n; j += kLanes) {
       const V gamma = hn::LoadU(D(), c.gamma + i * n + j);
       float *a = c.a + i * n + j, *p = c.p + i * n + j;
@@ -98,38 +65,21 @@ void pair_products(float scale, Chunk& c) {
   }
 }
 
-/// T = (I + A)^-1 by forward substitution: T_i = e_i - sum_{m<i} A_im T_m. Lower triangular, ones on the diagonal.
-void invert(Chunk& c) {
-  const int64_t n = c.padded;
-  std::fill_n(c.inverse, n * n, 0.0f);
-  for (int64_t i = 0; i < n; ++i) {
-    float* row = c.inverse + i * n;
-    for (int64_t j = 0; j < i; j += kLanes) {
-      V sum = hn::Zero(D());
-      for (int64_t m = j; m < i; ++m) {
-        sum = hn::NegMulAdd(hn::Set(D(), c.a[i * n + m]), hn::LoadU(D(), c.inverse + m * n + j), sum);
-      }
-      hn::StoreU(sum, D(), row + j);
-    }
-    row[i] = 1;
-  }
-}
-
 void chunk(const DeltaHead& head, float* scratch) {
   Chunk c(head, scratch);
   const int64_t n = c.padded, dk = c.dk, dv = c.dv;
   gather_rows(head.k, head.key_stride, c.rows, n, dk, c.k);
   gather_rows(head.q, head.key_stride, c.rows, n, dk, c.q);
   gather_rows(head.v, head.value_stride, c.rows, n, dv, c.scaled_v);
-  decays(head, c);
+  decays(head, n, c.f, c.gamma);
   pair_products(head.scale, c);
-  invert(c);
+  invert(n, c.a, c.inverse);
 
   for (int64_t i = 0; i < n; ++i) {
-    scale_row(c.scaled_v + i * dv, c.beta[i], c.scaled_v + i * dv, dv);
+    scale_row(c.scaled_v + i * dv, c.f.beta[i], c.scaled_v + i * dv, dv);
     // Negative, so that the product with S below can be added to U.
-    scale_row(c.k + i * dk, -c.beta[i] * c.from_start[i], c.scaled_k + i * dk, dk);
-    scale_row(c.q + i * dk, head.scale * c.from_start[i], c.q + i * dk, dk);
+    scale_row(c.k + i * dk, -c.f.beta[i] * c.f.from_start[i], c.scaled_k + i * dk, dk);
+    scale_row(c.q + i * dk, head.scale * c.f.from_start[i], c.q + i * dk, dk);
   }
   std::fill_n(c.u, n * dv, 0.0f);
   std::fill_n(c.w, n * dk, 0.0f);
@@ -141,8 +91,8 @@ void chunk(const DeltaHead& head, float* scratch) {
   multiply(n, dv, n, c.p, n, 1, c.u, dv, c.y, dv);
   for (int64_t i = 0; i < c.rows; ++i) std::copy_n(c.y + i * dv, dv, head.y + i * head.value_stride);
 
-  for (int64_t i = 0; i < n; ++i) scale_row(c.k + i * dk, c.to_end[i], c.scaled_k + i * dk, dk);
-  for (int64_t i = 0; i < dk; ++i) scale_row(head.state + i * dv, c.from_start[n - 1], head.state + i * dv, dv);
+  for (int64_t i = 0; i < n; ++i) scale_row(c.k + i * dk, c.f.to_end[i], c.scaled_k + i * dk, dk);
+  for (int64_t i = 0; i < dk; ++i) scale_row(head.state + i * dv, c.f.from_start[n - 1], head.state + i * dv, dv);
   multiply(dk, dv, n, c.scaled_k, 1, dk, c.u, dv, head.state, dv);  // A transposed by its strides
 }
 

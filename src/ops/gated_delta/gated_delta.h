@@ -21,4 +21,20 @@ namespace nibble::ops {
 void gated_delta(Context& cx, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& g, const Tensor& beta,
                  float scale, Tensor& S, Tensor& y);
 
+/// gated_delta_vjp: one whole sequence, from the state S0 before its first token. Backwards, t = T-1..0, with L the
+/// gradient of the state after t (dS_T at first, dS0 at last), S the state after t and S~, d as above:
+///   dq = scale * S dy;   L += scale * q dy^T;   dd = L^T k;   dbeta = <dd, v - S~^T k>;   dv = beta * dd
+///   dk = L d - beta * S~ dd;   L~ = L - beta * k dd^T;   dg = <L~, S~>;   L = exp(g) * L~
+/// shapes   as above; dy [T,Hv,Dv]   S0, dS_T, dS0 [Hv,Dk,Dv]: an empty tensor means a zero S0 or dS_T, or no wish for
+///          dS0   each gradient has the shape of its operand; dq, dk are summed over the Hv/Hk value heads of a key
+///          head
+/// numeric  f32. The tiles of the forward: 17..64 rows use the chunked form, <= 16 rows the recurrence; the states
+///          before the tiles are recomputed inside. dg of the first token is exactly 0 where S0 is. The bits do not
+///          depend on the number of threads.
+/// effects  overwrites all gradients; they alias nothing; scratch from cx.arena: per thread the states and
+///          64 * (2*Dv + 128) floats for every 64 tokens
+void gated_delta_vjp(Context& cx, const Tensor& dy, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& g,
+                     const Tensor& beta, float scale, const Tensor& S0, const Tensor& dS_T, Tensor& dq, Tensor& dk,
+                     Tensor& dv, Tensor& dg, Tensor& dbeta, Tensor& dS0);
+
 }  // namespace nibble::ops
