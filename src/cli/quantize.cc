@@ -117,17 +117,19 @@ void add_quantize(CLI::App& app, Action& action) {
       app.add_subcommand("quantize", "BF16 -> NVFP4, in the layout that vLLM, SGLang and TensorRT-LLM load");
   command->footer(
       "Quantizes the projections of attention, delta rule and MLP to four bits a weight with one scale for 16 weights\n"
-      "(4.5 bits in all); norms, gates, embedding and head stay. Tensors stream through, so memory stays small for "
-      "any\n"
-      "size. With --calib the inputs get static scales too (quant_algo NVFP4), else only weights are quantized\n"
-      "(W4A16_NVFP4). The source is never changed; the output appears complete or not at all.\n\n"
+      "(4.5 bits in all); norms, gates, embedding and head stay. Tensors stream through, so memory stays small for\n"
+      "any size. Strategy max maps the largest weight of a block to the largest code; mse takes the scale with the\n"
+      "smallest squared error, which costs more time and less quality. With --calib the inputs get static scales too\n"
+      "(quant_algo NVFP4), else only weights are quantized (W4A16_NVFP4). The source is never changed; the output\n"
+      "appears complete or not at all.\n\n"
       "  nibble quantize models/tiny-voice --output out/tiny-voice-nvfp4\n"
+      "  nibble quantize models/tiny-voice --strategy mse --output out/tiny-voice-mse\n"
       "  nibble quantize models/tiny-voice --calib chat.jsonl --output out/tiny-voice-w4a4\n"
       "  nibble quantize models/tiny-voice --exclude '*layers.0.*' --plan");
   command->add_option("DIR", flags->dir, "a BF16, F16 or F32 checkpoint folder")->required();
   command->add_option("--output", flags->output, "new folder for the result");
-  command->add_option("--strategy", flags->options.strategy, "how block scales are chosen")
-      ->check(CLI::IsMember({"max"}))
+  command->add_option("--strategy", flags->options.strategy, "how block scales are chosen: max or mse")
+      ->check(CLI::IsMember({"max", "mse"}))
       ->capture_default_str();
   command->add_option("--calib", flags->calib, "conversations as chat JSONL: quantize inputs too");
   command->add_option("--samples", flags->samples, "conversations to calibrate on (0 = all)")

@@ -9,6 +9,7 @@ namespace {
 
 constexpr Strategy kStrategies[] = {
     {"max", kNvfp4Range, ops::nvfp4_scales_max},
+    {"mse", kNvfp4Range, ops::nvfp4_scales_mse},
 };
 
 }  // namespace

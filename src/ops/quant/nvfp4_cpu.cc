@@ -16,6 +16,7 @@ constexpr int64_t kBlock = kNvfp4Block;
 
 // Rough steps per element (see row_grain) of a division and the comparisons around it.
 constexpr int64_t kStepsPerElement = 4;
+constexpr int64_t kSearchStepsPerElement = 80;
 
 constexpr int64_t kAmaxElements = 1 << 14;  // per range of tensor_amax
 
@@ -44,9 +45,9 @@ void read_f32(const Tensor& w, int64_t begin, int64_t n, float* out) {
 
 // Calls body(row, its elements as f32) for every row.
 template <class Body>
-void for_each_row(Context& cx, const Tensor& w, const Body& body) {
+void for_each_row(Context& cx, const Tensor& w, int64_t steps_per_element, const Body& body) {
   const int64_t columns = w.dim(1);
-  for_each_item(cx, w.dim(0), kStepsPerElement * columns, columns, [&](int64_t row, float* scratch) {
+  for_each_item(cx, w.dim(0), steps_per_element * columns, columns, [&](int64_t row, float* scratch) {
     read_f32(w, row * columns, columns, scratch);
     body(row, scratch);
   });
@@ -89,6 +90,20 @@ void count_scales(const Tensor& scales, Nvfp4Stats& stats) {
   }
 }
 
+// What the strategies share; `row` chooses the scales of one row.
+void choose_scales(const char* op, Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales,
+                   int64_t steps_per_element, void (*row)(const float*, int64_t, float, uint8_t*)) {
+  check_source(op, w);
+  check_scales(scales, w.dim(0), w.dim(1));
+  const int64_t blocks = w.dim(1) / kBlock;
+  if (scale.zero) {
+    std::fill_n(scales.u8(), scales.elements(), kE4m3One);
+    return;
+  }
+  for_each_row(cx, w, steps_per_element,
+               [&](int64_t r, const float* values) { row(values, blocks, scale.ws2, scales.u8() + r * blocks); });
+}
+
 }  // namespace
 
 TensorAmax tensor_amax(Context& cx, const Tensor& w) {
@@ -117,16 +132,11 @@ TensorAmax tensor_amax(Context& cx, const Tensor& w) {
 }
 
 void nvfp4_scales_max(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales) {
-  check_source("nvfp4_scales_max", w);
-  check_scales(scales, w.dim(0), w.dim(1));
-  const int64_t blocks = w.dim(1) / kBlock;
-  if (scale.zero) {
-    std::fill_n(scales.u8(), scales.elements(), kE4m3One);
-    return;
-  }
-  for_each_row(cx, w, [&](int64_t row, const float* values) {
-    nvfp4_scales_row(values, blocks, scale.ws2, scales.u8() + row * blocks);
-  });
+  choose_scales("nvfp4_scales_max", cx, w, scale, scales, kStepsPerElement, nvfp4_scales_row);
+}
+
+void nvfp4_scales_mse(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales) {
+  choose_scales("nvfp4_scales_mse", cx, w, scale, scales, kSearchStepsPerElement, nvfp4_search_row);
 }
 
 Nvfp4Stats nvfp4_encode(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales,
@@ -136,7 +146,7 @@ Nvfp4Stats nvfp4_encode(Context& cx, const Tensor& w, Nvfp4TensorScale scale, co
   check_scales(scales, rows, columns);
   check_codes(codes, rows, columns);
   std::vector<Nvfp4RowSums> sums(static_cast<size_t>(rows));
-  for_each_row(cx, w, [&](int64_t row, const float* values) {
+  for_each_row(cx, w, kStepsPerElement, [&](int64_t row, const float* values) {
     uint8_t* out = codes.u8() + row * columns / 2;
     sums[static_cast<size_t>(row)] = scale.zero
                                          ? zero_row(values, columns, out)
@@ -190,7 +200,7 @@ void nvfp4_fake(Context& cx, const Tensor& x, Nvfp4TensorScale scale, const Tens
     std::fill_n(out, y.elements(), 0.0f);
     return;
   }
-  for_each_row(cx, x, [&](int64_t row, const float* values) {
+  for_each_row(cx, x, kStepsPerElement, [&](int64_t row, const float* values) {
     nvfp4_fake_row(values, columns / kBlock, scale.ws2, out + row * columns);
   });
 }

@@ -15,6 +15,9 @@ struct Nvfp4RowSums {
 /// One scale byte per block by strategy `max`.
 void nvfp4_scales_row(const float* w, int64_t blocks, float ws2, uint8_t* scales);
 
+/// One scale byte per block by strategy `mse`.
+void nvfp4_search_row(const float* w, int64_t blocks, float ws2, uint8_t* scales);
+
 /// Packed codes under given scales.
 Nvfp4RowSums nvfp4_encode_row(const float* w, int64_t blocks, float ws2, const uint8_t* scales, uint8_t* codes);
 
