@@ -8,10 +8,8 @@
 #include "ops/quant/nvfp4.h"
 
 namespace nibble::ops {
-namespace {
 
-void check(const Tensor& x, const Linear& w, const Tensor& y) {
-  NIBBLE_CHECK(x.rank() == 2 && x.dim(1) == w.in && y.shape() == Shape({x.dim(0), w.out}));
+void check_weight(const Linear& w) {
   switch (w.format) {
     case WeightFormat::f32:
     case WeightFormat::bf16:
@@ -25,6 +23,8 @@ void check(const Tensor& x, const Linear& w, const Tensor& y) {
       return;
   }
 }
+
+namespace {
 
 /// x' of the contract: x itself, or its rounded form in scratch.
 Tensor rounded_input(Context& cx, const Tensor& x, const Linear& w) {
@@ -68,7 +68,8 @@ const float* arrange(Context& cx, const Tensor& operand, int64_t padded, int64_t
 
 void linear(Context& cx, const Tensor& x, const Linear& w, Tensor& y) {
   require_cpu("linear", y);
-  check(x, w, y);
+  NIBBLE_CHECK(x.rank() == 2 && x.dim(1) == w.in && y.shape() == Shape({x.dim(0), w.out}));
+  check_weight(w);
   const int64_t rows = x.dim(0), padded = (w.in + 15) / 16 * 16;
   if (rows == 0 || w.out == 0) return;
   Arena::Scope scope(cx.arena);

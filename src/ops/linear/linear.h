@@ -26,9 +26,18 @@ struct Linear {
 ///   x' = x, rounded to BF16 in Numeric::bf16_act, then to NVFP4 and back when input_scale > 0 (ops/quant)
 /// shapes   x [T,in] f32   y [T,out] f32   T >= 0; in is a multiple of 16 for nvfp4, any otherwise
 /// numeric  products and sums in f32. For each (t,n) k ascends in one fixed lane pattern, so the bits of a row depend
-/// on
-///          nothing but that row: not on T, on its neighbours or on the number of threads.
+///          on nothing but that row: not on T, on its neighbours or on the number of threads.
 /// effects  writes y, which aliases nothing; scratch from cx.arena
 void linear(Context& cx, const Tensor& x, const Linear& w, Tensor& y);
+
+/// linear_vjp:  dx[t,k] = c * sum_n dy[t,n] * w'[n,k];   dw[n,k] += sum_t dy[t,n] * x'[t,k]
+///   c, w' and x' as above: what the product read. Rounding passes gradients straight through, so dw is the gradient of
+///   the unrounded weight that w was made from, dx that of the unrounded x.
+/// shapes   dy [T,out] f32   x, dx [T,in] f32   dw [out,in] f32   T >= 0   Numeric::exact only
+///          x may be empty when dw is
+/// numeric  products and sums in f32 by OpenBLAS. The bits depend on the shapes and the CPU, not on the number of
+/// threads. effects  overwrites dx, adds to dw; an empty tensor means not wanted; neither aliases anything; scratch
+/// from cx.arena
+void linear_vjp(Context& cx, const Tensor& dy, const Tensor& x, const Linear& w, Tensor& dx, Tensor& dw);
 
 }  // namespace nibble::ops

@@ -103,6 +103,17 @@ void decode_block(const Linear& w, int64_t n, int64_t rows, int64_t k, int64_t w
   }
 }
 
+void linear_decode(const Linear& w, int64_t n, int64_t rows, int64_t k, int64_t width, float* block) {
+  switch (w.format) {
+    case WeightFormat::f32:
+      return decode_block<F32Row>(w, n, rows, k, width, block);
+    case WeightFormat::bf16:
+      return decode_block<Bf16Row>(w, n, rows, k, width, block);
+    case WeightFormat::nvfp4:
+      return decode_block<Nvfp4Row>(w, n, rows, k, width, block);
+  }
+}
+
 /// kT tokens against `rows` decoded rows: acc[t][row] += their partial sums over `width` columns.
 template <int kT>
 void tokens_times_block(const float* block, int64_t rows, const float* x, int64_t width, float* acc) {
@@ -177,6 +188,7 @@ namespace nibble::ops {
 
 HWY_EXPORT(linear_few);
 HWY_EXPORT(linear_panel);
+HWY_EXPORT(linear_decode);
 
 void linear_few_cpu(const Linear& w, const float* x, int64_t tokens, int64_t padded, int64_t begin, int64_t end,
                     float* y) {
@@ -186,6 +198,10 @@ void linear_few_cpu(const Linear& w, const float* x, int64_t tokens, int64_t pad
 void linear_panel_cpu(const Linear& w, const float* x, int64_t tokens, int64_t padded, int64_t t_begin, int64_t t_end,
                       int64_t n, float* scratch, float* y) {
   HWY_DYNAMIC_DISPATCH(linear_panel)(w, x, tokens, padded, t_begin, t_end, n, scratch, y);
+}
+
+void linear_decode_cpu(const Linear& w, int64_t n, int64_t rows, int64_t k, int64_t width, float* block) {
+  HWY_DYNAMIC_DISPATCH(linear_decode)(w, n, rows, k, width, block);
 }
 
 }  // namespace nibble::ops

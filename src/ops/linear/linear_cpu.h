@@ -1,9 +1,13 @@
-// The CPU kernels of linear, between its checks (linear.cc) and the SIMD targets (linear_cpu.cc).
+// The CPU kernels of linear and its vjp, between their checks (linear.cc, linear_vjp.cc) and the SIMD targets
+// (linear_cpu.cc).
 #pragma once
 
 #include "ops/linear/linear.h"
 
 namespace nibble::ops {
+
+/// That the tensors of a weight are what its format says.
+void check_weight(const Linear& w);
 
 /// Up to this many tokens a weight goes straight from its format into the products; above, panels of rows are decoded
 /// once and meet tiles of tokens. Both run the same chain of operations per result.
@@ -24,5 +28,9 @@ void linear_few_cpu(const Linear& w, const float* x, int64_t tokens, int64_t pad
 /// [tokens, width] contiguous; zeros from w.in to `padded`.
 void linear_panel_cpu(const Linear& w, const float* x, int64_t tokens, int64_t padded, int64_t t_begin, int64_t t_end,
                       int64_t n, float* scratch, float* y);
+
+/// block [rows,width] = w'[n..n + rows, k..k + width), with zeros where the weight has none; k and width are multiples
+/// of 16.
+void linear_decode_cpu(const Linear& w, int64_t n, int64_t rows, int64_t k, int64_t width, float* block);
 
 }  // namespace nibble::ops

@@ -25,7 +25,7 @@ const std::vector<Case> kCases = {
     {WeightFormat::bf16, 2, 3},   {WeightFormat::nvfp4, 50, 96}, {WeightFormat::f32, 24, 256},
 };
 
-void expect_product(const TestTensor& y, const oracle::Product& expected, int64_t in) {
+void expect_product(const TestTensor& y, const oracle::Product<double>& expected, int64_t in) {
   EXPECT_TRUE(y.guards_intact());
   for (size_t i = 0; i < expected.y.size(); ++i) {
     const double error = std::abs(static_cast<double>(y.values()[i]) - expected.y[i]);
