@@ -1,4 +1,5 @@
 #include "tests/support/oracle/gated_delta_vjp.h"
+#include "ops/gated_delta/delta_gates.h"
 #include "ops/gated_delta/gated_delta.h"
 #include "ops/gated_delta/gated_delta_vjp_cpu.h"
 #include "tests/support/gradcheck.h"
@@ -210,6 +211,68 @@ TEST(GatedDeltaVjp, ChunkedIsTheRecurrence) {
       }
     }
   });
+}
+
+struct GateInputs {
+  TestTensor dg, dbeta, a, b, a_log, dt_bias;
+};
+
+GateInputs gate_inputs(Rng& rng, int64_t t, int64_t heads) {
+  return {TestTensor::normal(rng, {t, heads}),      TestTensor::normal(rng, {t, heads}),
+          TestTensor::normal(rng, {t, heads}, 12),  TestTensor::normal(rng, {t, heads}, 10),
+          TestTensor::uniform(rng, {heads}, -5, 3), TestTensor::normal(rng, {heads}, 4)};
+}
+
+oracle::GateGradients expected(const GateInputs& in) {
+  return oracle::delta_gates_vjp(in.dg.doubles(), in.dbeta.doubles(), in.a.doubles(), in.b.doubles(),
+                                 in.a_log.doubles(), in.dt_bias.doubles());
+}
+
+TEST(DeltaGatesVjp, OracleMeetsComplexStep) {
+  Rng rng(95);
+  const GateInputs in = gate_inputs(rng, 17, 3);
+  const auto grad = expected(in);
+  const std::vector<double> dg = in.dg.doubles(), dbeta = in.dbeta.doubles();
+  test::expect_gradients({{"a", in.a.doubles(), grad.da},
+                          {"b", in.b.doubles(), grad.db},
+                          {"a_log", in.a_log.doubles(), grad.da_log},
+                          {"dt_bias", in.dt_bias.doubles(), grad.ddt_bias}},
+                         [&](const auto& x) {
+                           auto g = x[0], beta = x[1];
+                           oracle::delta_gates(x[0], x[1], x[2], x[3], g, beta);
+                           return test::contract(dg, g) + test::contract(dbeta, beta);
+                         });
+}
+
+TEST(DeltaGatesVjp, MeetsTheOracleAndAddsToParameters) {
+  test::TestContext one(1), two(2);
+  Rng rng(96);
+  for (const int64_t t : {0, 1, 63, 64, 65, 1000}) {
+    const GateInputs in = gate_inputs(rng, t, 5);
+    const auto want = expected(in);
+    TestTensor bits[2][4];
+    for (const int threads : {1, 2}) {
+      Context& cx = threads == 1 ? one.cx : two.cx;
+      TestTensor da({t, 5}), db({t, 5}), da_log({5}), ddt_bias({5});
+      std::ranges::fill(da_log.values(), 3.0f);
+      std::ranges::fill(ddt_bias.values(), -2.0f);
+      {
+        const test::Unchanged unchanged{&in.dg, &in.dbeta, &in.a, &in.b, &in.a_log, &in.dt_bias};
+        ops::delta_gates_vjp(cx, in.dg.view, in.dbeta.view, in.a.view, in.b.view, in.a_log.view, in.dt_bias.view,
+                             da.view, db.view, da_log.view, ddt_bias.view);
+      }
+      test::expect_close(da, want.da, test::kF32Op, "da");
+      test::expect_close(db, want.db, test::kF32Op, "db");
+      auto log_sum = want.da_log, bias_sum = want.ddt_bias;
+      for (double& x : log_sum) x += 3;
+      for (double& x : bias_sum) x -= 2;
+      test::expect_close(da_log, log_sum, test::kF32Op, "da_log");
+      test::expect_close(ddt_bias, bias_sum, test::kF32Op, "ddt_bias");
+      TestTensor* kept = bits[threads - 1];
+      kept[0] = std::move(da), kept[1] = std::move(db), kept[2] = std::move(da_log), kept[3] = std::move(ddt_bias);
+    }
+    for (int i = 0; i < 4; ++i) test::expect_same_bits(bits[0][i].view, bits[1][i].view, "threads");
+  }
 }
 
 }  // namespace

@@ -22,4 +22,14 @@ NIBBLE_HD inline float delta_strength(float b) {
   return 1.0f / (1.0f + expf(-b));
 }
 
+/// d softplus(x) / dx
+NIBBLE_HD inline float softplus_slope(float x) {
+  return x > 20.0f ? 1.0f : 1.0f / (1.0f + expf(-x));
+}
+
+/// d delta_strength(b) / db = beta (1 - beta), with 1 - beta as the strength of -b: no cancellation near 1.
+NIBBLE_HD inline float delta_strength_slope(float b) {
+  return delta_strength(b) * delta_strength(-b);
+}
+
 }  // namespace nibble::ops
