@@ -3,9 +3,9 @@
 
 #include <cmath>
 
-#include "io/safetensors.h"
 #include "model/forward.h"
 #include "ops/loss/kl.h"
+#include "tests/support/golden.h"
 #include "tests/support/models.h"
 
 namespace nibble::test {
@@ -26,30 +26,6 @@ const Mode kModes[] = {
     {"w4a16", true, Scales::untied, false, 5e-4, 1e-5},
     {"w4a16_tied", true, Scales::tied, false, 5e-4, 1e-5},
     {"w4a4_tied", true, Scales::tied, true, 1e-4, 5e-6},
-};
-
-class Golden {
- public:
-  explicit Golden(const Path& file) : file_(std::move(Safetensors::open(file)).value()) {}
-
-  Tensor operator[](const std::string& name) const {
-    const TensorInfo* info = file_.find(name);
-    NIBBLE_CHECK(info != nullptr);
-    return std::move(file_.tensor(*info)).value();
-  }
-  std::span<const int32_t> ids(const std::string& name) const {
-    const Tensor ids = (*this)[name];
-    return {ids.i32(), static_cast<size_t>(ids.elements())};
-  }
-  template <class F>
-  void for_each_input_amax(F visit) const {
-    for (const TensorInfo& info : file_.tensors()) {
-      if (info.name.starts_with("in_amax.")) visit(info.name.substr(8), *(*this)[info.name].f32());
-    }
-  }
-
- private:
-  Safetensors file_;
 };
 
 class Micro : public testing::TestWithParam<std::tuple<const char*, int>> {

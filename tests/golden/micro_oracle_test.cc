@@ -1,0 +1,80 @@
+// The f64 oracle of the whole model against torch: the loss and, by complex step, slopes along the golden gradients.
+// It is what gradients are checked with where the goldens' own f32 noise (2e-4) is too much.
+#include <gtest/gtest.h>
+
+#include "base/rng.h"
+#include "tests/support/golden.h"
+#include "tests/support/models.h"
+#include "tests/support/oracle/model.h"
+
+namespace nibble::test {
+namespace {
+
+constexpr const char* kModes[] = {"f32", "w4a16", "w4a16_tied", "w4a4_tied"};
+
+class MicroOracle : public testing::TestWithParam<std::tuple<const char*, const char*>> {};
+
+double norm_of(const std::vector<double>& x) {
+  double sum = 0;
+  for (const double v : x) sum += v * v;
+  return std::sqrt(sum);
+}
+
+TEST_P(MicroOracle, LossAndSlopes) {
+  const auto [folder, name] = GetParam();
+  const std::string mode = name;
+  checkpoint::LoadedModel loaded = load(kGolden / folder);
+  const Golden golden(kGolden / folder / fmt::format("golden.{}.safetensors", mode));
+  const model::Config& c = loaded.weights.config;
+  const oracle::LabelledBatch batch{golden.ids("input_ids"), golden.ids("labels"), 75};
+  oracle::FakeQuant quant{mode != "f32", mode.ends_with("tied"), {}};
+  if (mode == "w4a4_tied") {
+    golden.for_each_input_amax([&](const std::string& module, float value) { quant.input_amax[module] = value; });
+  }
+
+  const oracle::Parameters<double> parameters = oracle::parameters_of(loaded.weights);
+  oracle::Model<double> model(c, loaded.weights.prefix, parameters, quant);
+  EXPECT_NEAR(oracle::cross_entropy(model, batch), *golden["loss"].f32(), 1e-5);
+
+  // The tensors of a layer move together, each along its gradient and at random, weighted so that each is to add about
+  // 1 to the slope: one forward per layer, and one wrong tensor shows.
+  struct Layer {
+    std::map<std::string, std::vector<double>> directions;
+    double expected = 0;
+  };
+  std::map<std::string, Layer> layers;
+  oracle::Parameters<Complex> lifted;
+  Rng rng(11);
+  for (const auto& [parameter, x] : parameters) {
+    const Tensor gradient = golden["grad." + parameter];
+    const std::vector<double> g(gradient.f32_span().begin(), gradient.f32_span().end());
+    ASSERT_EQ(g.size(), x.size()) << parameter;
+    std::vector<double> u(x.size());
+    for (double& v : u) v = static_cast<double>(rng.normal());
+    const double size = norm_of(g), random_size = norm_of(u);
+    const size_t at = parameter.find("layers.");
+    Layer& layer = layers[at == std::string::npos ? "others" : parameter.substr(at, 8)];
+    for (size_t i = 0; i < u.size(); ++i) {
+      u[i] = (g[i] / size + u[i] / random_size) / size;
+      layer.expected += u[i] * g[i];
+    }
+    layer.directions[parameter] = std::move(u);
+    lifted[parameter] = with_tangent(x);
+  }
+  for (const auto& [layer_name, layer] : layers) {
+    for (const auto& [parameter, u] : layer.directions) lifted[parameter] = with_tangent(parameters.at(parameter), u);
+    oracle::Model<Complex> complex(c, loaded.weights.prefix, lifted, quant);
+    const double slope = oracle::cross_entropy(complex, batch).imag() / kStep;
+    EXPECT_NEAR(slope, layer.expected, 5e-4 * static_cast<double>(layer.directions.size())) << layer_name;
+    for (const auto& [parameter, u] : layer.directions) lifted[parameter] = with_tangent(parameters.at(parameter));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(AllModes, MicroOracle,
+                         testing::Combine(testing::Values("micro", "micro_tied"), testing::ValuesIn(kModes)),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
+                         });
+
+}  // namespace
+}  // namespace nibble::test
