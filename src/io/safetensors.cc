@@ -8,8 +8,8 @@ namespace nibble {
 namespace {
 
 constexpr std::pair<DType, std::string_view> kSpellings[] = {
-    {DType::f32, "F32"},        {DType::bf16, "BF16"}, {DType::f16, "F16"},
-    {DType::f8e4m3, "F8_E4M3"}, {DType::u8, "U8"},     {DType::i32, "I32"},
+    {DType::f32, "F32"}, {DType::bf16, "BF16"}, {DType::f16, "F16"}, {DType::f8e4m3, "F8_E4M3"},
+    {DType::u8, "U8"},   {DType::u16, "U16"},   {DType::i32, "I32"},
 };
 
 }  // namespace

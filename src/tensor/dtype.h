@@ -8,8 +8,8 @@
 
 namespace nibble {
 
-/// u8 also carries packed NVFP4 codes: two per byte, low nibble first.
-enum class DType : uint8_t { f32, bf16, f16, f8e4m3, u8, i32 };
+/// u8 also carries packed NVFP4 codes: two per byte, low nibble first. u16 carries the low halves of split masters.
+enum class DType : uint8_t { f32, bf16, f16, f8e4m3, u8, u16, i32 };
 
 constexpr size_t size_of(DType type) {
   switch (type) {
@@ -18,6 +18,7 @@ constexpr size_t size_of(DType type) {
       return 4;
     case DType::bf16:
     case DType::f16:
+    case DType::u16:
       return 2;
     case DType::f8e4m3:
     case DType::u8:
@@ -39,6 +40,8 @@ constexpr const char* name(DType type) {
       return "f8e4m3";
     case DType::u8:
       return "u8";
+    case DType::u16:
+      return "u16";
     case DType::i32:
       return "i32";
   }

@@ -88,6 +88,10 @@ class Tensor {
     NIBBLE_CHECK(size_of(dtype_) == 1);
     return static_cast<uint8_t*>(data_);
   }
+  uint16_t* u16() const {
+    NIBBLE_CHECK(dtype_ == DType::u16);
+    return static_cast<uint16_t*>(data_);
+  }
   int32_t* i32() const {
     NIBBLE_CHECK(dtype_ == DType::i32);
     return static_cast<int32_t*>(data_);
