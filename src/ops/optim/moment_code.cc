@@ -25,13 +25,23 @@ MomentCode make_code(bool with_sign) {
     code.midpoint[i] = static_cast<float>(0.5 * (static_cast<double>(code.value[i]) + code.value[i + 1]));
   }
   code.midpoint.back() = std::numeric_limits<float>::infinity();
+  const auto search = [&](float x) {  // midpoints below x; on one, the lower code
+    return static_cast<uint8_t>(std::lower_bound(code.midpoint.begin(), code.midpoint.end(), x) -
+                                code.midpoint.begin());
+  };
+  for (uint32_t bucket = 0; bucket < MomentCode::kBuckets; ++bucket) {
+    const uint32_t bits = (MomentCode::kFirst + bucket) << 16;
+    code.lowest[bucket] = search(bucket == 0 ? 0 : f32_from_bits(bits));
+    code.lowest[MomentCode::kBuckets + bucket] = search(-f32_from_bits(bits | 0xFFFF));
+  }
   return code;
 }
 
+// Magnitudes compare like their bit patterns.
 float absmax_of(const float* x, int64_t n) {
-  float absmax = 0;
-  for (int64_t i = 0; i < n; ++i) absmax = std::max(absmax, std::abs(x[i]));
-  return absmax;
+  int32_t largest = 0;
+  for (int64_t i = 0; i < n; ++i) largest = std::max(largest, static_cast<int32_t>(f32_bits(x[i]) & 0x7FFFFFFF));
+  return f32_from_bits(static_cast<uint32_t>(largest));
 }
 
 }  // namespace
