@@ -97,6 +97,24 @@ HWY_INLINE void map(const float* a, const float* b, const float* c, float* y, in
   }
 }
 
+/// Calls body(i, load, store) for every vector of [0,n): load(p + i) and store(v, p + i) touch the lanes that exist,
+/// and the others are loaded as zeros.
+template <class Body>
+HWY_INLINE void for_vectors(int64_t n, const Body& body) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    body(
+        i, [](const float* p) HWY_ATTR { return hn::LoadU(D(), p); },
+        [](V v, float* p) HWY_ATTR { hn::StoreU(v, D(), p); });
+  }
+  const int64_t rest = n - i;
+  if (rest > 0) {
+    body(
+        i, [&](const float* p) HWY_ATTR { return load_some(p, rest); },
+        [&](V v, float* p) HWY_ATTR { store_some(v, p, rest); });
+  }
+}
+
 /// sum_i x[i]^2 with four independent chains.
 HWY_INLINE float sum_of_squares(const float* x, int64_t n) {
   V sum[4] = {hn::Zero(D()), hn::Zero(D()), hn::Zero(D()), hn::Zero(D())};
@@ -124,6 +142,19 @@ HWY_INLINE V sigmoid(V x) {
 
 HWY_INLINE V silu(V x) {
   return hn::Mul(x, sigmoid(x));
+}
+
+/// A gate and its slope. Both tails of the sigmoid keep their relative precision, as above.
+struct GateSlope {
+  V value, slope;
+};
+HWY_INLINE GateSlope sigmoid_slope(V x) {
+  const V s = sigmoid(x);
+  return {s, hn::Mul(s, sigmoid(hn::Neg(x)))};
+}
+HWY_INLINE GateSlope silu_slope(V x) {
+  const GateSlope s = sigmoid_slope(x);
+  return {hn::Mul(x, s.value), hn::MulAdd(x, s.slope, s.value)};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 
 #include "ops/backend.h"
@@ -30,6 +31,28 @@ void embed(Context& cx, std::span<const int32_t> ids, const Tensor& table, Tenso
         std::memcpy(&bits, source + 2 * i, sizeof bits);
         row[i] = bf16_to_f32(bits);
       }
+    }
+  });
+}
+
+void embed_vjp(Context& cx, const Tensor& dy, std::span<const int32_t> ids, Tensor& dtable) {
+  require_cpu("embed_vjp", dtable);
+  NIBBLE_CHECK(dtable.rank() == 2);
+  const auto rows = static_cast<int64_t>(ids.size());
+  const int64_t vocabulary = dtable.dim(0), hidden = dtable.dim(1);
+  NIBBLE_CHECK(dy.shape() == Shape({rows, hidden}));
+  for (const int32_t id : ids) NIBBLE_CHECK(0 <= id && id < vocabulary);
+  const float* from = dy.f32();
+  float* to = dtable.f32();
+  // A thread takes columns, so that each sum is in the order of the tokens.
+  constexpr int64_t kColumns = 64;
+  const int64_t slices = (hidden + kColumns - 1) / kColumns;
+  cx.pool.parallel_for(slices, row_grain(rows * kColumns), [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * kColumns, last = std::min(end * kColumns, hidden);
+    for (int64_t t = 0; t < rows; ++t) {
+      const float* source = from + t * hidden;
+      float* row = to + ids[static_cast<size_t>(t)] * hidden;
+      for (int64_t i = first; i < last; ++i) row[i] += source[i];
     }
   });
 }

@@ -14,4 +14,10 @@ namespace nibble::ops {
 /// effects  writes y, which may be x; scratch from cx.arena
 void rope(Context& cx, const Tensor& x, int64_t first_position, int64_t rotary_dim, double theta, Tensor& y);
 
+/// rope_vjp: rotation by -a_i:
+///   dx_i = dy_i cos(a_i) + dy_{i+R/2} sin(a_i);   dx_{i+R/2} = dy_{i+R/2} cos(a_i) - dy_i sin(a_i);   dx_i = dy_i for
+///   i >= R
+/// effects  overwrites dx [T,heads,D] f32, which may be dy; scratch from cx.arena
+void rope_vjp(Context& cx, const Tensor& dy, int64_t first_position, int64_t rotary_dim, double theta, Tensor& dx);
+
 }  // namespace nibble::ops

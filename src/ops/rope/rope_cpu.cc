@@ -16,23 +16,11 @@ namespace HWY_NAMESPACE {
 
 /// Turns the pairs (x[i], x[half + i]) of one head by the angles of its position.
 void rotate_head(const float* x, const float* cosine, const float* sine, float* y, int64_t half) {
-  const auto turn = [&](int64_t i, auto load, auto store) HWY_ATTR {
+  for_vectors(half, [&](int64_t i, auto load, auto store) HWY_ATTR {
     const V a = load(x + i), b = load(x + half + i), c = load(cosine + i), s = load(sine + i);
     store(hn::NegMulAdd(b, s, hn::Mul(a, c)), y + i);
     store(hn::MulAdd(a, s, hn::Mul(b, c)), y + half + i);
-  };
-  int64_t i = 0;
-  for (; i + kLanes <= half; i += kLanes) {
-    turn(
-        i, [](const float* p) HWY_ATTR { return hn::LoadU(D(), p); },
-        [](V v, float* p) HWY_ATTR { hn::StoreU(v, D(), p); });
-  }
-  const int64_t rest = half - i;
-  if (rest > 0) {
-    turn(
-        i, [&](const float* p) HWY_ATTR { return load_some(p, rest); },
-        [&](V v, float* p) HWY_ATTR { store_some(v, p, rest); });
-  }
+  });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -43,10 +31,10 @@ HWY_AFTER_NAMESPACE();
 namespace nibble::ops {
 namespace {
 HWY_EXPORT(rotate_head);
-}
 
-void rope(Context& cx, const Tensor& x, int64_t first_position, int64_t rotary_dim, double theta, Tensor& y) {
-  require_cpu("rope", y);
+/// Rotation by `direction` times the angles of rope.
+void rotate(Context& cx, const Tensor& x, int64_t first_position, int64_t rotary_dim, double theta, double direction,
+            const Tensor& y) {
   NIBBLE_CHECK(x.rank() == 3 && y.shape() == x.shape() && first_position >= 0);
   const int64_t rows = x.dim(0), heads = x.dim(1), size = x.dim(2), half = rotary_dim / 2;
   NIBBLE_CHECK(rotary_dim % 2 == 0 && 0 <= rotary_dim && rotary_dim <= size);
@@ -64,7 +52,7 @@ void rope(Context& cx, const Tensor& x, int64_t first_position, int64_t rotary_d
       for (int64_t t = 0; t < rows; ++t) {
         const double angle = static_cast<double>(first_position + t) * frequency;
         cosine[t * half + i] = static_cast<float>(std::cos(angle));
-        sine[t * half + i] = static_cast<float>(std::sin(angle));
+        sine[t * half + i] = static_cast<float>(direction * std::sin(angle));
       }
     }
   });
@@ -77,6 +65,18 @@ void rope(Context& cx, const Tensor& x, int64_t first_position, int64_t rotary_d
       }
     }
   });
+}
+
+}  // namespace
+
+void rope(Context& cx, const Tensor& x, int64_t first_position, int64_t rotary_dim, double theta, Tensor& y) {
+  require_cpu("rope", y);
+  rotate(cx, x, first_position, rotary_dim, theta, 1, y);
+}
+
+void rope_vjp(Context& cx, const Tensor& dy, int64_t first_position, int64_t rotary_dim, double theta, Tensor& dx) {
+  require_cpu("rope_vjp", dx);
+  rotate(cx, dy, first_position, rotary_dim, theta, -1, dx);
 }
 
 }  // namespace nibble::ops

@@ -1,5 +1,6 @@
 #include "ops/rope/rope.h"
 
+#include "tests/support/gradcheck.h"
 #include "tests/support/op_test.h"
 #include "tests/support/oracle/attention.h"
 
@@ -33,6 +34,40 @@ TEST(Rope, MeetsTheOracle) {
         ops::rope(context.cx, x.view, c.first_position, c.rotary_dim, c.theta, x.view);
         test::expect_same_bits(x.view, y.view, "in place");
       }
+    }
+  });
+}
+
+// A rotation is its own inverse transposed: the oracle's slopes are those of a linear map, taken in one step.
+TEST(RopeVjp, IsTheSlopeOfTheOracle) {
+  test::for_each_target([] {
+    test::TestContext context(2), one(1);
+    Rng rng(33);
+    const Shape shape{5, 2, 20};
+    const auto rotate = [](const auto& x) { return oracle::rope(x, 2, 20, 7, 10, 1e4); };
+    TestTensor x = TestTensor::normal(rng, shape), dy = TestTensor::normal(rng, shape), dx(shape);
+    {
+      const test::Unchanged unchanged{&dy};
+      ops::rope_vjp(context.cx, dy.view, 7, 10, 1e4, dx.view);
+    }
+    const auto slopes = test::complex_step({{"x", x.doubles(), {}}}, 0,
+                                           [&](const auto& in) { return test::contract(dy.doubles(), rotate(in[0])); });
+    test::expect_close(dx, slopes, test::kF32Op, "dx");
+    ops::rope_vjp(one.cx, dy.view, 7, 10, 1e4, dy.view);
+    test::expect_same_bits(dy.view, dx.view, "one thread, in place");
+  });
+}
+
+TEST(RopeVjp, TurnsBackWhatRopeTurned) {
+  test::for_each_target([] {
+    test::TestContext context(2);
+    Rng rng(34);
+    for (const int64_t t : test::kTokenCounts) {
+      const TestTensor x = TestTensor::normal(rng, {t, 3, 256});
+      TestTensor y({t, 3, 256});
+      ops::rope(context.cx, x.view, 100'000, 64, 1e7, y.view);
+      ops::rope_vjp(context.cx, y.view, 100'000, 64, 1e7, y.view);
+      test::expect_close(y, x.doubles(), test::kF32Op, "x");
     }
   });
 }

@@ -45,6 +45,50 @@ TEST(SplitColumns, TakesColumnsInOrder) {
   }
 }
 
+TEST(Joins, UndoSplits) {
+  test::TestContext context(2);
+  Rng rng(54);
+  for (const int64_t t : test::kTokenCounts) {
+    const TestTensor qg = TestTensor::normal(rng, {t, 3, 40}), x = TestTensor::normal(rng, {t, 5 + 12 + 1});
+    TestTensor q({t, 3, 20}), gate({t, 3, 20}), qg_again({t, 3, 40});
+    ops::split_heads(context.cx, qg.view, q.view, gate.view);
+    ops::join_heads(context.cx, q.view, gate.view, qg_again.view);
+    test::expect_same_bits(qg_again.view, qg.view, "qg");
+    TestTensor first({t, 5}), second({t, 3, 4}), third({t, 1}), x_again({t, 18});
+    std::vector<Tensor> parts = {first.view, second.view, third.view};
+    ops::split_columns(context.cx, x.view, parts);
+    ops::join_columns(context.cx, parts, x_again.view);
+    test::expect_same_bits(x_again.view, x.view, "x");
+    EXPECT_TRUE(qg_again.guards_intact() && x_again.guards_intact());
+  }
+}
+
+TEST(EmbedVjp, AddsTheRowsOfEveryToken) {
+  Rng rng(55);
+  const int64_t tokens = 200, vocabulary = 23, hidden = 131;
+  std::vector<int32_t> ids;
+  for (int64_t t = 0; t < tokens; ++t) ids.push_back(static_cast<int32_t>(rng.below(vocabulary - 1)));
+  const TestTensor dy = TestTensor::normal(rng, {tokens, hidden});
+  const TestTensor before = TestTensor::normal(rng, {vocabulary, hidden});
+  std::vector<double> expected = before.doubles();
+  for (int64_t i = 0; i < tokens * hidden; ++i) {
+    expected[static_cast<size_t>(ids[static_cast<size_t>(i / hidden)] * hidden + i % hidden)] +=
+        dy.values()[static_cast<size_t>(i)];
+  }
+  TestTensor first;
+  for (const int threads : {1, 2, 3}) {
+    test::TestContext context(threads);
+    TestTensor dtable = before.copy();
+    ops::embed_vjp(context.cx, dy.view, ids, dtable.view);
+    test::expect_close(dtable, expected, test::kF32Op, "dtable");
+    // No token has the last id.
+    test::expect_same_bits(dtable.view.rows(vocabulary - 1, vocabulary), before.view.rows(vocabulary - 1, vocabulary),
+                           "an unused row");
+    if (threads == 1) first = dtable.copy();
+    test::expect_same_bits(dtable.view, first.view, "dtable");
+  }
+}
+
 TEST(Embed, CopiesRowsOfEitherType) {
   test::TestContext context(2);
   Rng rng(53);
