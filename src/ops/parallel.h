@@ -38,4 +38,29 @@ void for_each_item(Context& cx, int64_t items, int64_t item_cost, int64_t floats
   });
 }
 
+/// sum[n] += what the rows contribute. The rows are cut into blocks by their number alone; body(begin, end, partial)
+/// adds what a block contributes to partial[n], and the partial sums are added in the order of the blocks. An empty
+/// `sum` means not wanted: body runs all the same. Scratch from cx.arena.
+template <class Body>
+void sum_over_rows(Context& cx, int64_t rows, int64_t row_cost, int64_t n, const Tensor& sum, const Body& body) {
+  constexpr int64_t kBlocks = 128, kSmallest = 16;
+  const int64_t block = std::max(kSmallest, (rows + kBlocks - 1) / kBlocks), blocks = (rows + block - 1) / block;
+  Arena::Scope scope(cx.arena);
+  float* const partial = cx.arena.f32({blocks, n}).f32();
+  cx.pool.parallel_for(blocks, row_grain(block * row_cost), [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      std::fill_n(partial + b * n, n, 0.0f);
+      body(b * block, std::min((b + 1) * block, rows), partial + b * n);
+    }
+  });
+  if (sum.empty()) return;
+  float* const total = sum.f32();
+  cx.pool.parallel_for(n, row_grain(blocks), [&](int64_t begin, int64_t end) {
+    for (int64_t b = 1; b < blocks; ++b) {
+      for (int64_t i = begin; i < end; ++i) partial[i] += partial[b * n + i];
+    }
+    for (int64_t i = begin; i < end && blocks > 0; ++i) total[i] += partial[i];
+  });
+}
+
 }  // namespace nibble::ops

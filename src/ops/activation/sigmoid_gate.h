@@ -10,4 +10,9 @@ namespace nibble::ops {
 /// effects  writes y, which may be x or gate
 void sigmoid_gate(Context& cx, const Tensor& x, const Tensor& gate, Tensor& y);
 
+/// sigmoid_gate_vjp, with s = sigmoid(gate):  dx = dy * s;   dgate = dy * x * s * (1 - s)
+/// shapes   equal, f32
+/// effects  overwrites dx and dgate; each may be dy, x or gate
+void sigmoid_gate_vjp(Context& cx, const Tensor& dy, const Tensor& x, const Tensor& gate, Tensor& dx, Tensor& dgate);
+
 }  // namespace nibble::ops

@@ -11,4 +11,9 @@ namespace nibble::ops {
 /// effects  writes y, which may be x
 void l2_norm(Context& cx, const Tensor& x, float eps, Tensor& y);
 
+/// l2_norm_vjp, with r = 1/sqrt(sum_i(x_i^2) + eps):  dx_i = r * (dy_i - r x_i * sum_j(dy_j r x_j))
+/// shapes   dy, x, dx [...,N] f32
+/// effects  overwrites dx, which may be dy or x
+void l2_norm_vjp(Context& cx, const Tensor& dy, const Tensor& x, float eps, Tensor& dx);
+
 }  // namespace nibble::ops

@@ -14,4 +14,12 @@ enum class Gain : uint8_t { plain, one_plus };
 /// effects  writes y, which may be x
 void rms_norm(Context& cx, const Tensor& x, const Tensor& w, float eps, Gain gain, Tensor& y);
 
+/// rms_norm_vjp, with n_i = x_i * r and u_i = dy_i * gain_i:
+///   dx_i = r * (u_i - n_i * mean_j(u_j n_j));   dw_i += sum over the rows of dy_i * n_i
+/// shapes   dy, x, dx [...,N] f32   w, dw [N] f32
+/// numeric  sums in f32; the rows of dw in blocks that depend on their number alone
+/// effects  overwrites dx, which may be dy or x; adds to dw, which may be empty: not wanted; scratch from cx.arena
+void rms_norm_vjp(Context& cx, const Tensor& dy, const Tensor& x, const Tensor& w, float eps, Gain gain, Tensor& dx,
+                  Tensor& dw);
+
 }  // namespace nibble::ops

@@ -22,4 +22,28 @@ std::vector<F> conv_silu(const std::vector<F>& mix, const std::vector<F>& w, std
   return y;
 }
 
+struct ConvVjp {
+  std::vector<double> dmix, dw;  // dw is what is added
+};
+
+inline ConvVjp conv_silu_vjp(const std::vector<double>& dy, const std::vector<double>& mix,
+                             const std::vector<double>& w, const std::vector<double>& state) {
+  const size_t channels = state.size() / 3;
+  std::vector<double> all = state, d_all(state.size() + mix.size());
+  all.insert(all.end(), mix.begin(), mix.end());
+  ConvVjp vjp{{}, std::vector<double>(w.size())};
+  for (size_t i = 0; i < mix.size(); ++i) {
+    const size_t taps = i % channels * 4;
+    double pre = 0;
+    for (size_t j = 0; j < 4; ++j) pre += w[taps + j] * all[i + j * channels];
+    const double d = dy[i] * silu_slope(pre);
+    for (size_t j = 0; j < 4; ++j) {
+      d_all[i + j * channels] += d * w[taps + j];
+      vjp.dw[taps + j] += d * all[i + j * channels];
+    }
+  }
+  vjp.dmix.assign(d_all.begin() + static_cast<std::ptrdiff_t>(state.size()), d_all.end());
+  return vjp;
+}
+
 }  // namespace nibble::oracle
