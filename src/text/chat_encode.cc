@@ -23,14 +23,12 @@ bool is_trusted(const Rendered& rendered, size_t begin, size_t end) {
   return true;
 }
 
-}  // namespace
-
-Status encode_rendered(const Tokenizer& tokenizer, const Rendered& rendered, bool allow_control_text,
-                       std::vector<int32_t>& out) {
-  if (allow_control_text) return tokenizer.encode(rendered.text, AddedTokens::parse, out);
-  const std::string_view text = rendered.text;
-  size_t plain = 0;  // where the text that is not encoded yet begins
-  for (size_t from = 0; from < text.size();) {
+Status encode_range(const Tokenizer& tokenizer, const Rendered& rendered, bool allow_control_text, size_t begin,
+                    size_t end, std::vector<int32_t>& out) {
+  const std::string_view text = std::string_view(rendered.text).substr(0, end);
+  if (allow_control_text) return tokenizer.encode(text.substr(begin), AddedTokens::parse, out);
+  size_t plain = begin;  // where the text that is not encoded yet begins
+  for (size_t from = begin; from < end;) {
     const AddedTokenMatch match = tokenizer.find_added_token(text, from);
     if (match.id < 0) break;
     from = match.at + 1;
@@ -40,6 +38,26 @@ Status encode_rendered(const Tokenizer& tokenizer, const Rendered& rendered, boo
     from = plain = match.at + match.size;
   }
   return tokenizer.encode(text.substr(plain), AddedTokens::ignore, out);
+}
+
+}  // namespace
+
+Status encode_rendered(const Tokenizer& tokenizer, const Rendered& rendered, bool allow_control_text,
+                       std::vector<int32_t>& out) {
+  return encode_range(tokenizer, rendered, allow_control_text, 0, rendered.text.size(), out);
+}
+
+Status encode_rendered(const Tokenizer& tokenizer, const Rendered& rendered, bool allow_control_text,
+                       std::span<const size_t> cuts, std::vector<int32_t>& out, std::vector<size_t>& tokens_before) {
+  const size_t first = out.size();
+  size_t begin = 0;
+  for (const size_t cut : cuts) {
+    NIBBLE_CHECK(begin <= cut && cut <= rendered.text.size());
+    NIBBLE_RETURN_IF_ERROR(encode_range(tokenizer, rendered, allow_control_text, begin, cut, out));
+    tokens_before.push_back(out.size() - first);
+    begin = cut;
+  }
+  return encode_range(tokenizer, rendered, allow_control_text, begin, rendered.text.size(), out);
 }
 
 }  // namespace nibble::text

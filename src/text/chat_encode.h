@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "text/chat_template.h"
@@ -16,5 +17,11 @@ namespace nibble::text {
 /// tokenizer gives to the whole.
 Status encode_rendered(const Tokenizer& tokenizer, const Rendered& rendered, bool allow_control_text,
                        std::vector<int32_t>& out);
+
+/// The same with forced borders: no token reaches across a cut, so that what stands before a cut is encoded as if
+/// nothing followed it. `cuts` are bytes of the text, ascending. Appends to `tokens_before`, for every cut, how many
+/// ids of this call stand before it.
+Status encode_rendered(const Tokenizer& tokenizer, const Rendered& rendered, bool allow_control_text,
+                       std::span<const size_t> cuts, std::vector<int32_t>& out, std::vector<size_t>& tokens_before);
 
 }  // namespace nibble::text

@@ -89,5 +89,24 @@ TEST_F(ChatEncode, TokensAcrossABorderAreText) {
   EXPECT_EQ(tokenizer_.decode(out), "<|im_start|><|im_");
 }
 
+TEST_F(ChatEncode, NoTokenReachesAcrossACut) {
+  const auto rendered = chat_template_.render({{{"role", "user"}, {"content", "Monday evening"}}}, {});
+  ASSERT_TRUE(rendered.ok());
+  std::vector<int32_t> uncut, out = {7};
+  ASSERT_TRUE(encode_rendered(tokenizer_, *rendered, false, uncut).ok());
+  const size_t end = rendered->text.size();
+  for (size_t cut = 0; cut <= end; ++cut) {
+    out.resize(1);
+    std::vector<size_t> before;
+    ASSERT_TRUE(encode_rendered(tokenizer_, *rendered, false, std::vector<size_t>{cut, end}, out, before).ok());
+    ASSERT_EQ(before.size(), 2u);
+    EXPECT_EQ(before[1], out.size() - 1);
+    const std::span<const int32_t> ids(out.data() + 1, out.size() - 1);
+    EXPECT_EQ(tokenizer_.decode(ids.first(before[0])), rendered->text.substr(0, cut));
+    EXPECT_EQ(tokenizer_.decode(ids), rendered->text);
+    EXPECT_GE(ids.size(), uncut.size());
+  }
+}
+
 }  // namespace
 }  // namespace nibble::text
