@@ -2,7 +2,7 @@
 
 namespace nibble {
 
-Status for_each_json_line(const Path& file, const std::function<Status(Json& object, int64_t line)>& each) {
+Status for_each_line(const Path& file, const std::function<Status(const TextLine& line)>& each) {
   NIBBLE_TRY(mapped, MappedFile::open(file));
   const std::string_view text(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
   int64_t number = 0;
@@ -12,12 +12,18 @@ Status for_each_json_line(const Path& file, const std::function<Status(Json& obj
     begin = end + 1;
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string where = fmt::format("{}:{}", file.string(), number);
-    NIBBLE_TRY(object, parse_json(line, where));
-    if (!object.is_object()) return corrupt("{}: expected a JSON object, got {}", where, object.type_name());
-    NIBBLE_RETURN_IF_ERROR(each(object, number));
+    NIBBLE_RETURN_IF_ERROR(each({line, number, end, text.size()}));
   }
   return {};
+}
+
+Status for_each_json_line(const Path& file, const std::function<Status(Json& object, int64_t line)>& each) {
+  return for_each_line(file, [&](const TextLine& line) -> Status {
+    const std::string where = fmt::format("{}:{}", file.string(), line.number);
+    NIBBLE_TRY(object, parse_json(line.text, where));
+    if (!object.is_object()) return corrupt("{}: expected a JSON object, got {}", where, object.type_name());
+    return each(object, line.number);
+  });
 }
 
 }  // namespace nibble
