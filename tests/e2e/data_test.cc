@@ -1,0 +1,59 @@
+// nibble data: what is wrong with a file, what would be trained, and files cut without leaking.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "io/json.h"
+#include "tests/support/command.h"
+
+namespace nibble::test {
+namespace {
+
+const std::string kTinyVoice = NIBBLE_SOURCE_DIR "/models/tiny-voice";
+const std::string kValid = NIBBLE_SOURCE_DIR "/tests/golden/data/valid.jsonl";
+
+TEST(Data, CheckShowsWhatIsTrained) {
+  const Outcome outcome = nibble_command({"data", "check", kValid, "--model", kTinyVoice, "--show", "1"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("<|im_start|>assistant\n<think>\n\n</think>\n\n[["), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("<|im_end|>]]"), std::string::npos);
+  const Outcome json = nibble_command({"data", "check", kValid, "--model", kTinyVoice, "--json"});
+  const auto report = parse_json(json.out, "report");
+  ASSERT_TRUE(report.ok()) << json.out << json.err;
+  EXPECT_EQ((*report)["records"], 300);
+  EXPECT_EQ((*report)["bad"], 0);
+  EXPECT_GT((*report)["loss_tokens"], 1000);
+}
+
+TEST(Data, CheckNamesBadLines) {
+  const Scratch dir;
+  const Path file = dir / "bad.jsonl";
+  std::ofstream(file) << R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})"
+                         "\n"
+                      << R"({"messages": [{"role": "robot", "content": "a"}]})"
+                         "\n";
+  const Outcome outcome = nibble_command({"data", "check", file.string(), "--model", kTinyVoice});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_NE(outcome.out.find("bad.jsonl:2: messages[0].role: expected system, developer, user, assistant or tool"),
+            std::string::npos)
+      << outcome.out << outcome.err;
+  EXPECT_EQ(nibble_command({"data", "check", kValid, "--model", kTinyVoice, "--loss-kinds", "header"}).exit_code, 2);
+}
+
+TEST(Data, SplitAndDedupeWriteFiles) {
+  const Scratch dir;
+  const std::string output = (dir / "split").string();
+  const Outcome split = nibble_command({"data", "split", kValid, "--valid", "0.2", "--output", output, "--json"});
+  ASSERT_EQ(split.exit_code, 0) << split.err;
+  const auto report = parse_json(split.out, "report");
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ((*report)["train"].get<int>() + (*report)["valid"].get<int>(), 300);
+  const std::string twice = (dir / "twice.jsonl").string();
+  std::ofstream(twice) << std::ifstream(kValid).rdbuf() << std::ifstream(kValid).rdbuf();
+  const Outcome dedupe = nibble_command({"data", "dedupe", twice, "--output", (dir / "once.jsonl").string()});
+  EXPECT_EQ(dedupe.exit_code, 0) << dedupe.err;
+  EXPECT_EQ(*read_file(dir / "once.jsonl"), *read_file(kValid));
+}
+
+}  // namespace
+}  // namespace nibble::test
