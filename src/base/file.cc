@@ -32,6 +32,19 @@ Status os_error(std::string_view operation, const Path& path, int error) {
   return status;
 }
 
+Status write_all(int fd, const Path& path, std::span<const std::byte> bytes) {
+  NIBBLE_RETURN_IF_ERROR(inject("write", path));
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return os_error("write", path, errno);
+    }
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+  return {};
+}
+
 // Beside the target, so that the rename stays on one file system; the process id keeps two writers apart.
 Path temporary_name(const Path& path) {
   Path name = path.filename();
@@ -123,19 +136,10 @@ void OutputFile::discard() {
 
 Status OutputFile::write(std::span<const std::byte> bytes) {
   NIBBLE_CHECK(fd_ >= 0);
-  NIBBLE_RETURN_IF_ERROR(inject("write", path_));
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd_, bytes.data(), bytes.size());
-    if (written < 0) {
-      if (errno == EINTR) continue;
-      return os_error("write", path_, errno);
-    }
-    size_ += static_cast<uint64_t>(written);
-    bytes = bytes.subspan(static_cast<size_t>(written));
-  }
+  NIBBLE_RETURN_IF_ERROR(write_all(fd_, path_, bytes));
+  size_ += bytes.size();
   return {};
 }
-
 Status OutputFile::write(std::string_view text) {
   return write(std::as_bytes(std::span(text.data(), text.size())));
 }
@@ -155,6 +159,34 @@ Status write_file(const Path& path, std::string_view text) {
   NIBBLE_TRY(file, OutputFile::create(path));
   NIBBLE_RETURN_IF_ERROR(file.write(text));
   return file.commit();
+}
+
+Result<AppendFile> AppendFile::open(const Path& path) {
+  AppendFile file;
+  file.path_ = path;
+  NIBBLE_RETURN_IF_ERROR(inject("open", path));
+  file.fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (file.fd_ < 0) return os_error("open", path, errno);
+  return file;
+}
+
+AppendFile::AppendFile(AppendFile&& other) noexcept {
+  *this = std::move(other);
+}
+
+AppendFile& AppendFile::operator=(AppendFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+AppendFile::~AppendFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Status AppendFile::write(std::string_view text) {
+  NIBBLE_CHECK(fd_ >= 0);
+  return write_all(fd_, path_, std::as_bytes(std::span(text.data(), text.size())));
 }
 
 Result<OutputFolder> OutputFolder::create(const Path& path) {

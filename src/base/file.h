@@ -66,6 +66,25 @@ class OutputFile {
 
 Status write_file(const Path& path, std::string_view text);
 
+/// A file that grows: every write is handed to the operating system at once and complete, so it survives the end of the
+/// process, though not that of the machine.
+class AppendFile {
+ public:
+  /// Creates the file where it is missing.
+  static Result<AppendFile> open(const Path& path);
+  AppendFile(AppendFile&&) noexcept;
+  AppendFile& operator=(AppendFile&&) noexcept;
+  ~AppendFile();
+
+  Status write(std::string_view text);
+
+ private:
+  AppendFile() = default;
+
+  Path path_;
+  int fd_ = -1;
+};
+
 /// A folder that appears under its name only by commit(); without it everything written inside is removed.
 /// Refuses a path that exists and is not an empty folder.
 class OutputFolder {

@@ -79,5 +79,20 @@ TEST_F(FileTest, CommittedFolderReplacesAnEmptyOneButNeverAFullOne) {
   EXPECT_EQ(OutputFolder::create(dir_ / "out").status().code(), Code::invalid_argument);
 }
 
+TEST(AppendFile, GrowsAcrossOpenings) {
+  const Path path = Path(testing::TempDir()) / "nibble_append_file";
+  std::filesystem::remove(path);
+  for (const char* line : {"one\n", "two\n"}) {
+    Result<AppendFile> file = AppendFile::open(path);
+    ASSERT_TRUE(file.ok()) << file.status().text();
+    ASSERT_TRUE(file->write(line).ok());
+    const AppendFile moved = std::move(*file);
+    EXPECT_EQ(read_file(path)->substr(0, 4), "one\n");  // visible before it is closed
+  }
+  EXPECT_EQ(*read_file(path), "one\ntwo\n");
+  std::filesystem::remove(path);
+  EXPECT_EQ(AppendFile::open("/no/such/folder/x").status().code(), Code::not_found);
+}
+
 }  // namespace
 }  // namespace nibble

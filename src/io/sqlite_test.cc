@@ -1,0 +1,62 @@
+#include "io/sqlite.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace nibble {
+namespace {
+
+class Sqlite : public testing::Test {
+ protected:
+  void SetUp() override { TearDown(); }
+  void TearDown() override {
+    for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(path_.string() + suffix);
+  }
+  Path path_ = Path(testing::TempDir()) / "nibble_sqlite_test.db";
+};
+
+TEST_F(Sqlite, WritesAndReadsBack) {
+  Result<Database> db = Database::open(path_, Database::Mode::write);
+  ASSERT_TRUE(db.ok()) << db.status().text();
+  ASSERT_TRUE(db->execute("CREATE TABLE t (i INTEGER, x REAL, s TEXT)").ok());
+  Result<SqlStatement> insert = db->prepare("INSERT INTO t VALUES (?, ?, ?)");
+  ASSERT_TRUE(insert.ok()) << insert.status().text();
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const double x : {0.1, nan}) {
+    insert->bind(0, int64_t{1} << 60);
+    insert->bind(1, x);
+    insert->bind(2, "it's \"text\" — ");
+    ASSERT_TRUE(insert->run().ok());
+  }
+  // Another connection, while the first is open.
+  Result<Database> reader = Database::open(path_, Database::Mode::read);
+  ASSERT_TRUE(reader.ok()) << reader.status().text();
+  Result<SqlStatement> select = reader->prepare("SELECT i, x, s FROM t ORDER BY rowid");
+  ASSERT_TRUE(select.ok());
+  ASSERT_TRUE(*select->step());
+  EXPECT_EQ(select->integer(0), int64_t{1} << 60);
+  EXPECT_EQ(select->real(1), 0.1);
+  EXPECT_EQ(select->text(2), "it's \"text\" — ");
+  ASSERT_TRUE(*select->step());
+  EXPECT_TRUE(std::isnan(select->real(1)));
+  EXPECT_FALSE(*select->step());
+}
+
+TEST_F(Sqlite, ErrorsNameTheFile) {
+  EXPECT_EQ(Database::open(path_, Database::Mode::read).status().code(), Code::not_found);
+  EXPECT_EQ(Database::open("/no/such/folder/x.db", Database::Mode::write).status().code(), Code::io);
+  ASSERT_TRUE(write_file(path_, std::string(5000, 'x')).ok());
+  const Status status = Database::open(path_, Database::Mode::write).status();
+  EXPECT_EQ(status.code(), Code::corrupt);
+  EXPECT_NE(status.message().find("nibble_sqlite_test.db"), std::string::npos) << status.message();
+  std::filesystem::remove(path_);
+  Result<Database> db = Database::open(path_, Database::Mode::write);
+  ASSERT_TRUE(db.ok());
+  EXPECT_FALSE(db->execute("SELEKT 1").ok());
+  EXPECT_FALSE(db->prepare("SELECT * FROM missing").ok());
+}
+
+}  // namespace
+}  // namespace nibble
