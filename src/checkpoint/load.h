@@ -39,6 +39,7 @@ struct LoadedModel {
   Quantization quantization;
   FormatSummary format;
   std::string fingerprint;  // 8 hex digits of SHA-256 over config.json and every tensor header
+  std::string adapter;      // the name of one that was merged into the weights, or empty
 };
 
 /// Errors name the tensor and the file, with a hint; nothing is left behind. `not_found` when the folder, its
