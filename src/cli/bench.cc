@@ -1,5 +1,6 @@
 #include <cctype>
 
+#include "checkpoint/adapter.h"
 #include "checkpoint/synthetic.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
@@ -10,7 +11,7 @@ namespace nibble::cli {
 namespace {
 
 struct Flags {
-  Path dir, write;
+  Path dir, adapter, write;
   std::string random, format = "bf16";
   gate::BenchOptions options;
   int threads = 0;
@@ -54,7 +55,12 @@ Result<checkpoint::LoadedModel> open_weights(const Flags& flags, ThreadPool& poo
     options.pool = &pool;
     options.progress = bar.callback();
     options.cancel = cancel;
-    return checkpoint::load_checkpoint(flags.dir, options);
+    NIBBLE_TRY(model, checkpoint::load_checkpoint(flags.dir, options));
+    if (!flags.adapter.empty()) {
+      NIBBLE_TRY(adapter, checkpoint::Adapter::open(flags.adapter));
+      NIBBLE_RETURN_IF_ERROR(checkpoint::merge_adapter(pool, model, adapter));
+    }
+    return std::move(model);
   }
   checkpoint::SyntheticOptions options;
   options.progress = bar.callback();
@@ -71,6 +77,9 @@ Result<int> run(const Flags& flags) {
     return invalid_argument("bench: expected either a folder or --random SHAPE")
         .with_hint("nibble bench models/tiny-voice, or nibble bench --random 0.8b --format nvfp4");
   }
+  if (!flags.adapter.empty() && !flags.random.empty()) {
+    return invalid_argument("bench: --adapter belongs to a folder, and --random has none");
+  }
   if (!flags.write.empty()) return write_random(flags, cancel);
 
   ThreadPool pool(flags.threads);
@@ -84,6 +93,7 @@ Result<int> run(const Flags& flags) {
   if (flags.json) {
     Json json = report.json();
     json["model"] = what;
+    if (!loaded.adapter.empty()) json["adapter"] = loaded.adapter;
     json["version"] = kVersion;
     print_json(json);
   } else {
@@ -105,6 +115,7 @@ void add_bench(CLI::App& app, Action& action) {
       "  nibble bench --random 0.8b --format nvfp4\n"
       "  nibble bench --random 9b --write big        a complete BF16 folder of that shape, written as a stream");
   command->add_option("DIR", flags->dir, "a checkpoint folder");
+  add_adapter_flag(*command, flags->adapter);
   command->add_option("--random", flags->random, "random weights of this exact shape instead: 0.8b, 2b, 4b, 9b, 27b")
       ->transform([](std::string shape) {
         for (char& c : shape) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));

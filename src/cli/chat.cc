@@ -16,7 +16,7 @@ namespace nibble::cli {
 namespace {
 
 struct Flags {
-  Path dir;
+  Path dir, adapter;
   std::string system, message;
   float temperature = -1;  // < 0: the model's own
   int64_t max_tokens = 1024;
@@ -133,7 +133,7 @@ std::string speed_line(const engine::Usage& u) {
 }
 
 Result<int> run(Flags flags) {
-  NIBBLE_TRY(open, open_model(flags.dir));
+  NIBBLE_TRY(open, open_model(flags.dir, flags.adapter));
   flags.engine.numeric = flags.exact ? Numeric::exact : Numeric::bf16_act;
   NIBBLE_TRY(engine, engine::start_engine(open.model, open.tokenizer, flags.engine));
   Chat chat(flags, std::move(open), std::move(engine));
@@ -178,6 +178,7 @@ void add_chat(CLI::App& app, Action& action) {
       "  nibble chat models/tiny-voice --system 'You are Annie, a voice companion.'\n"
       "  nibble chat models/tiny-voice --message 'What is the capital of India?' --json");
   command->add_option("DIR", flags->dir, "a checkpoint folder")->required();
+  add_adapter_flag(*command, flags->adapter);
   command->add_option("--system", flags->system, "system prompt");
   command->add_option("--message", flags->message, "say this one message, print the reply and stop");
   command->add_option("--temperature", flags->temperature, "0 = always the likeliest token (default: the model's own)")

@@ -30,7 +30,11 @@ struct OpenModel {
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::shared_ptr<const text::ChatTemplate> chat_template;
 };
-Result<OpenModel> open_model(const Path& dir);
+/// With `adapter`, a folder that PEFT or Unsloth saved, merged into the weights in f32 before anything else.
+Result<OpenModel> open_model(const Path& dir, const Path& adapter = {});
+/// The flag that names one.
+void add_adapter_flag(CLI::App& command, Path& adapter, const std::string& flag = "--adapter",
+                      const std::string& of = "the model");
 
 /// The last part of a folder's path: what a model is called where no name was given.
 std::string folder_name(const Path& dir);

@@ -11,7 +11,7 @@ namespace nibble::cli {
 namespace {
 
 struct Flags {
-  Path dir, api_key_file;
+  Path dir, adapter, api_key_file;
   serve::ServeOptions serve;
   engine::EngineOptions engine;
   std::string thinking = "auto", tool_parser = "auto", reasoning_field = "reasoning_content";
@@ -28,7 +28,7 @@ Result<int> run(Flags flags) {
   flags.serve.thinking = *serve::thinking_named(flags.thinking);
   flags.serve.dialect = *text::dialect_named(flags.tool_parser);
   flags.serve.reasoning_field = *serve::reasoning_field_named(flags.reasoning_field);
-  NIBBLE_TRY(open, open_model(flags.dir));
+  NIBBLE_TRY(open, open_model(flags.dir, flags.adapter));
   if (flags.serve.model_id.empty()) flags.serve.model_id = folder_name(flags.dir);
   flags.engine.numeric = flags.exact ? Numeric::exact : Numeric::bf16_act;
   NIBBLE_TRY(engine, engine::start_engine(open.model, open.tokenizer, flags.engine));
@@ -36,12 +36,16 @@ Result<int> run(Flags flags) {
 
   const std::string url = fmt::format("http://{}:{}", flags.serve.host, server->port());
   if (flags.json) {
-    print_json({{"url", url}, {"model", flags.serve.model_id}, {"context", engine->info().context}});
+    Json json = {{"url", url}, {"model", flags.serve.model_id}, {"context", engine->info().context}};
+    if (!open.model->adapter.empty()) json["adapter"] = open.model->adapter;
+    print_json(json);
   } else {
+    const std::string& adapter = open.model->adapter;
+    const std::string merged = adapter.empty() ? "" : " with adapter " + adapter + " merged";
     fmt::print("listening on {}\n", url);
-    fmt::print("model {}, {}, {} of weights a token, context {} tokens, {} of state\n", flags.serve.model_id,
-               open.model->format.format, human_bytes(open.model->format.bytes_per_token), engine->info().context,
-               human_bytes(engine::state_bytes(open.model->weights.config, flags.engine)));
+    fmt::print("model {}, {}{}, {} of weights a token, context {} tokens, {} of state\n", flags.serve.model_id,
+               open.model->format.format, merged, human_bytes(open.model->format.bytes_per_token),
+               engine->info().context, human_bytes(engine::state_bytes(open.model->weights.config, flags.engine)));
   }
   std::fflush(stdout);
   while (!interrupted.cancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -61,6 +65,7 @@ void add_serve(CLI::App& app, Action& action) {
       "  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of India?\"}]}'");
   command->add_option("DIR", flags->dir, "a checkpoint folder")->required();
+  add_adapter_flag(*command, flags->adapter);
   command->add_option("--host", flags->serve.host, "address to bind; other than loopback needs a key")
       ->capture_default_str();
   command->add_option("--port", flags->serve.port, "port to bind (0 = any free one)")->capture_default_str();
