@@ -86,13 +86,13 @@ std::optional<std::string> reason_to_stay(const PlannedTensor& tensor, bool tied
   return "not a linear of the main stack";
 }
 
-PlannedTensor describe(const TensorInfo& info, bool tied) {
+PlannedTensor describe(const TensorInfo& info, const PlanOptions& options) {
   PlannedTensor tensor;
   tensor.source = &info;
   tensor.bytes = info.bytes;
   if (info.name.ends_with(kWeightSuffix)) tensor.module = info.name.substr(0, info.name.size() - kWeightSuffix.size());
-  const std::optional<std::string> reason = reason_to_stay(tensor, tied);
-  if (!reason) tensor.format = Format::nvfp4;
+  const std::optional<std::string> reason = reason_to_stay(tensor, options.tied);
+  if (!reason && options.quantize) tensor.format = Format::nvfp4;
   tensor.reason = reason.value_or("linear of the main stack");
   return tensor;
 }
@@ -179,7 +179,7 @@ uint64_t bytes_per_token(const PlannedTensor& tensor, const PlanOptions& options
 
 Result<Plan> make_plan(std::span<const TensorInfo* const> tensors, const PlanOptions& options) {
   Plan plan;
-  for (const TensorInfo* info : tensors) plan.tensors.push_back(describe(*info, options.tied));
+  for (const TensorInfo* info : tensors) plan.tensors.push_back(describe(*info, options));
   NIBBLE_RETURN_IF_ERROR(apply_excludes(options.exclude, plan));
   form_groups(plan);
   plan.exclude_modules = excluded_modules(plan);
@@ -192,7 +192,7 @@ Result<Plan> make_plan(std::span<const TensorInfo* const> tensors, const PlanOpt
     plan.bytes += tensor.bytes;
     plan.bytes_per_token += bytes_per_token(tensor, options);
   }
-  if (plan.quantized == 0) {
+  if (plan.quantized == 0 && options.quantize) {
     return invalid_argument("plan: expected linears that can become NVFP4, got none among {} tensors", tensors.size())
         .with_hint("nibble inspect DIR shows what the folder holds");
   }

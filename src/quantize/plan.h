@@ -30,6 +30,7 @@ struct PlanOptions {
   /// name and the module name; "model." and "model.language_model." count as the same prefix. One that matches nothing
   /// is an error.
   std::vector<std::string> exclude;
+  bool quantize = true;           // false: everything stays as it is
   bool tied = false;              // lm_head is the embedding
   bool quantized_inputs = false;  // linears get an input_scale
 };

@@ -65,7 +65,7 @@ TEST_P(ReleasedPlan, QuantizesExactlyTheLinearsOfTheMainStack) {
   const Released& model = GetParam();
   for (const char* form : {"text", "vl"}) {
     const std::vector<TensorInfo> tensors = released_tensors(model.size, form);
-    const Result<Plan> made = plan(tensors, {{}, model.tied, false});
+    const Result<Plan> made = plan(tensors, {.exclude = {}, .tied = model.tied});
     ASSERT_TRUE(made.ok()) << made.status().text();
     // Delta layers: qkv, z, out, gate, up, down; attention layers: q, k, v, o, gate, up, down.
     EXPECT_EQ(made->quantized, 6 * model.delta_layers + 7 * model.attention_layers);
@@ -114,7 +114,7 @@ TEST(Plan, BytesPerTokenOfTheNineBillionModel) {
 
 TEST(Plan, GroupsFollowTheFusedLinears) {
   const std::vector<TensorInfo> tensors = released_tensors("0.8B", "vl");
-  const Result<Plan> made = plan(tensors, {{}, true, false});
+  const Result<Plan> made = plan(tensors, {.exclude = {}, .tied = true});
   ASSERT_TRUE(made.ok());
   for (const PlannedTensor& a : made->tensors) {
     for (const PlannedTensor& b : made->tensors) {
@@ -181,12 +181,12 @@ TEST(Plan, ExcludesWorkUnderBothPrefixesAndTakeTheirGroupAlong) {
 
 TEST(Plan, AnExcludeThatMatchesNothingIsAnError) {
   const std::vector<TensorInfo> tensors = released_tensors("0.8B", "text");
-  const Result<Plan> none = plan(tensors, {{"*mlp.gate"}, true, false});
+  const Result<Plan> none = plan(tensors, {.exclude = {"*mlp.gate"}, .tied = true});
   ASSERT_FALSE(none.ok());
   EXPECT_EQ(none.status().code(), Code::invalid_argument);
   EXPECT_EQ(none.status().message(),
             "exclude: expected a pattern that matches a tensor, got \"*mlp.gate\", which matches none");
-  const Result<Plan> all = plan(tensors, {{"*"}, true, false});
+  const Result<Plan> all = plan(tensors, {.exclude = {"*"}, .tied = true});
   ASSERT_FALSE(all.ok());
   EXPECT_EQ(all.status().code(), Code::invalid_argument);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/clock.h"
 #include "checkpoint/load.h"
@@ -100,6 +101,18 @@ class Quantizer {
 
   bool quantized_inputs() const { return !options_.input_amax.empty(); }
 
+  // What the output is made of: the replacement where there is one.
+  Result<Tensor> values_of(const PlannedTensor& tensor) const {
+    if (options_.replace) {
+      NIBBLE_TRY(values, options_.replace(*tensor.source));
+      if (!values.empty()) {
+        NIBBLE_CHECK(values.bytes() == tensor.source->bytes);
+        return values;
+      }
+    }
+    return file_of(tensor).tensor(*tensor.source);
+  }
+
   Status advance(const TensorInfo& info, uint64_t bytes) {
     done_ += bytes;
     report(options_.progress, done_, total_, info.name);
@@ -109,7 +122,7 @@ class Quantizer {
   Result<float> amax_of(const PlannedTensor& tensor) {
     const TensorInfo& info = *tensor.source;
     const Safetensors& file = file_of(tensor);
-    NIBBLE_TRY(w, file.tensor(info));
+    NIBBLE_TRY(w, values_of(tensor));
     const ops::TensorAmax amax = ops::tensor_amax(cx_, w);
     if (!amax.finite()) return not_finite(info, amax.row * w.dim(1) + amax.col, file.mapping());
     file.drop(info);
@@ -142,14 +155,20 @@ class Quantizer {
   Status write_quantized(const PlannedTensor& tensor, ShardedSafetensorsWriter& writer) {
     const TensorInfo& info = *tensor.source;
     const Safetensors& file = file_of(tensor);
-    NIBBLE_TRY(w, file.tensor(info));
+    NIBBLE_TRY(w, values_of(tensor));
     float amax = group(tensor).amax;
     if (!options_.tie_groups) amax = ops::tensor_amax(cx_, w).amax;
-    const Nvfp4TensorScale scale = nvfp4_tensor_scale(amax, strategy_.range);
+    Nvfp4TensorScale scale = nvfp4_tensor_scale(amax, strategy_.range);
 
     const OwnedTensor codes(DType::u8, {w.dim(0), w.dim(1) / 2});
     const OwnedTensor scales(DType::f8e4m3, {w.dim(0), w.dim(1) / kNvfp4Block});
-    strategy_.choose_scales(cx_, w, scale, scales.view);
+    const ops::Linear* given = options_.scales ? options_.scales(tensor.module) : nullptr;
+    if (given != nullptr) {
+      scale.ws2 = given->tensor_scale;
+      std::memcpy(scales.view.raw(), given->block_scale.raw(), scales.view.bytes());
+    } else {
+      strategy_.choose_scales(cx_, w, scale, scales.view);
+    }
     const ops::Nvfp4Stats stats = ops::nvfp4_encode(cx_, w, scale, scales.view, codes.view);
     file.drop(info);
     if (stats.lost_rows > 0) {
@@ -174,7 +193,16 @@ class Quantizer {
   Status write_copy(const PlannedTensor& tensor, ShardedSafetensorsWriter& writer) {
     const TensorInfo& info = *tensor.source;
     const MappedFile& mapping = file_of(tensor).mapping();
-    const std::span<const std::byte> bytes = file_of(tensor).bytes(info);
+    std::span<const std::byte> bytes = file_of(tensor).bytes(info);
+    bool mapped = true;
+    if (options_.replace) {
+      NIBBLE_TRY(values, options_.replace(info));
+      if (!values.empty()) {
+        NIBBLE_CHECK(values.bytes() == bytes.size());
+        bytes = {static_cast<const std::byte*>(values.raw()), values.bytes()};
+        mapped = false;
+      }
+    }
     const bool is_float = info.type == DType::f32 || info.type == DType::bf16 || info.type == DType::f16;
     for (uint64_t begin = 0; begin < bytes.size(); begin += kCopyBytes) {
       const std::span<const std::byte> piece = bytes.subspan(begin, std::min(kCopyBytes, bytes.size() - begin));
@@ -185,7 +213,7 @@ class Quantizer {
         if (!amax.finite()) return not_finite(info, before + amax.col, mapping);
       }
       NIBBLE_RETURN_IF_ERROR(writer.append(info.name, piece));
-      mapping.drop(static_cast<size_t>(piece.data() - mapping.bytes().data()), piece.size());
+      if (mapped) mapping.drop(static_cast<size_t>(piece.data() - mapping.bytes().data()), piece.size());
       NIBBLE_RETURN_IF_ERROR(advance(info, piece.size()));
     }
     return {};
@@ -200,7 +228,11 @@ class Quantizer {
   uint64_t done_ = 0, total_ = 0;
 };
 
-Status write_configs(const Job& job, const QuantizeOptions& options, const Path& folder) {
+Status write_configs(const Job& job, const Path& source, const QuantizeOptions& options, const Path& folder) {
+  if (!options.quantize) {
+    NIBBLE_TRY(text, read_file(source / "config.json"));
+    return write_file(folder / "config.json", text);
+  }
   const ModelOptConfig quantization{!options.input_amax.empty(), job.plan.exclude_modules};
   Json config = job.config;
   config[std::string(checkpoint::kQuantizationConfigKey)] = checkpoint::quantization_config(quantization);
@@ -242,6 +274,7 @@ Result<Job> plan_folder(const Path& source, const QuantizeOptions& options) {
   std::vector<const TensorInfo*> infos;
   for (const SafetensorsFolder::Entry& entry : weights.tensors()) infos.push_back(entry.info);
   PlanOptions plan_options;
+  plan_options.quantize = options.quantize;
   plan_options.exclude = options.exclude;
   plan_options.tied = config.tie_embeddings.value_or(weights.find("lm_head.weight") == nullptr);
   plan_options.quantized_inputs = !options.input_amax.empty();
@@ -260,9 +293,9 @@ Result<QuantizeReport> quantize_folder(const Path& source, const Path& output, c
   NIBBLE_RETURN_IF_ERROR(quantizer.find_input_scales());
   NIBBLE_RETURN_IF_ERROR(quantizer.find_amaxes());
   NIBBLE_RETURN_IF_ERROR(quantizer.write_tensors(folder.path()));
-  NIBBLE_RETURN_IF_ERROR(write_configs(job, options, folder.path()));
+  NIBBLE_RETURN_IF_ERROR(write_configs(job, source, options, folder.path()));
   NIBBLE_RETURN_IF_ERROR(copy_other_files(source, folder.path()));
-  if (options.tie_groups) {
+  if (options.quantize && options.tie_groups) {
     const std::vector<Status> problems = checkpoint::modelopt_problems(folder.path(), &job.weights);
     if (!problems.empty()) return problems.front();
   }

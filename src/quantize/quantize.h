@@ -6,6 +6,7 @@
 // that hold no weights are copied verbatim. The output folder appears complete or not at all.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "base/thread_pool.h"
 #include "io/json.h"
 #include "io/safetensors_writer.h"
+#include "ops/linear/linear.h"
 #include "ops/quant/nvfp4.h"
 #include "quantize/plan.h"
 
@@ -33,6 +35,15 @@ struct QuantizeOptions {
   /// False: every linear has its own tensor scale. Servers replace unequal scales of a fused group by their maximum
   /// without requantizing, so such an export is for comparison only, and its consistency is not checked.
   bool tie_groups = true;
+
+  /// False: nothing becomes NVFP4. The result is the source with the tensors of `replace`.
+  bool quantize = true;
+  /// What stands in for a tensor of the source: values of its dtype and shape, valid until the next call; empty where
+  /// the source's own stand. For weights that were trained or merged in memory.
+  std::function<Result<Tensor>(const TensorInfo&)> replace;
+  /// Scales that were chosen already, by module: the tensor and block scales of this Linear are used. nullptr: the
+  /// strategy chooses.
+  std::function<const ops::Linear*(const std::string&)> scales;
 
   uint64_t shard_bytes = ShardedSafetensorsWriter::kShardBytes;
   Progress progress;   // in bytes of source read
