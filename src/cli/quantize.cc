@@ -1,5 +1,6 @@
 #include "quantize/quantize.h"
 
+#include "checkpoint/adapter.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
 #include "quantize/calibrate.h"
@@ -9,7 +10,7 @@ namespace nibble::cli {
 namespace {
 
 struct Flags {
-  Path dir, output, calib;
+  Path dir, adapter, output, calib;
   quantize::QuantizeOptions options;
   int64_t samples = 512;
   int threads = 0;
@@ -17,7 +18,7 @@ struct Flags {
 };
 
 Result<std::map<std::string, float>> calibrated_amax(const Flags& flags, ThreadPool& pool, const CancelToken& cancel) {
-  NIBBLE_TRY(open, open_model(flags.dir));
+  NIBBLE_TRY(open, open_model(flags.dir, flags.adapter));
   NIBBLE_TRY(chats, text::tokenize_chats(flags.calib, *open.chat_template, *open.tokenizer, flags.samples));
   Context cx(pool, Numeric::exact);
   cx.cancel = cancel;
@@ -58,6 +59,7 @@ Json report_json(const quantize::QuantizeReport& report, const Flags& flags) {
                     {"blocks_at_top", t.stats.top_blocks}});
   }
   return {{"output", flags.output.string()},
+          {"adapter", flags.adapter.empty() ? Json() : Json(flags.adapter.string())},
           {"strategy", flags.options.strategy},
           {"algo", flags.options.input_amax.empty() ? "W4A16_NVFP4" : "NVFP4"},
           {"bytes_before", report.source_bytes},
@@ -76,7 +78,8 @@ void print_report(const quantize::QuantizeReport& report, const Flags& flags) {
     blocks += t.stats.blocks;
     if (worst == nullptr || t.stats.relative_error() > worst->stats.relative_error()) worst = &t;
   }
-  fmt::print("wrote {}\n\n", flags.output.string());
+  const std::string merged = flags.adapter.empty() ? "" : ", with adapter " + flags.adapter.string() + " merged";
+  fmt::print("wrote {}{}\n\n", flags.output.string(), merged);
   fmt::print("{}", table({{"format", flags.options.input_amax.empty() ? "W4A16_NVFP4: weights only"
                                                                       : "NVFP4: weights, and inputs by static scales"},
                           {"size", human_bytes(report.source_bytes) + " -> " + human_bytes(report.bytes)},
@@ -89,6 +92,13 @@ void print_report(const quantize::QuantizeReport& report, const Flags& flags) {
 
 Result<int> run(Flags flags) {
   flags.options.cancel = interrupt_token();
+  ThreadPool pool(flags.threads);
+  if (!flags.adapter.empty()) {
+    NIBBLE_TRY(adapter, checkpoint::Adapter::open(flags.adapter));
+    NIBBLE_TRY(merged, checkpoint::merged_tensors(pool, std::make_shared<const checkpoint::Adapter>(std::move(adapter)),
+                                                  flags.dir));
+    flags.options.replace = std::move(merged);
+  }
   if (flags.plan) {
     NIBBLE_TRY(job, quantize::plan_folder(flags.dir, flags.options));
     flags.json ? print_json(plan_json(job.plan)) : print_plan(job.plan);
@@ -97,7 +107,6 @@ Result<int> run(Flags flags) {
   if (flags.output.empty()) {
     return invalid_argument("quantize: expected --output OUT").with_hint("or --plan, to see what would be done");
   }
-  ThreadPool pool(flags.threads);
   if (!flags.calib.empty()) {
     NIBBLE_TRY(amax, calibrated_amax(flags, pool, flags.options.cancel));
     flags.options.input_amax = std::move(amax);
@@ -125,8 +134,10 @@ void add_quantize(CLI::App& app, Action& action) {
       "  nibble quantize models/tiny-voice --output out/tiny-voice-nvfp4\n"
       "  nibble quantize models/tiny-voice --strategy mse --output out/tiny-voice-mse\n"
       "  nibble quantize models/tiny-voice --calib chat.jsonl --output out/tiny-voice-w4a4\n"
+      "  nibble quantize models/tiny-voice --adapter lora --output out/tuned-nvfp4\n"
       "  nibble quantize models/tiny-voice --exclude '*layers.0.*' --plan");
   command->add_option("DIR", flags->dir, "a BF16, F16 or F32 checkpoint folder")->required();
+  add_adapter_flag(*command, flags->adapter);
   command->add_option("--output", flags->output, "new folder for the result");
   command->add_option("--strategy", flags->options.strategy, "how block scales are chosen: max or mse")
       ->check(CLI::IsMember({"max", "mse"}))

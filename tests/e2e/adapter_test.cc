@@ -61,6 +61,15 @@ TEST_F(AdapterCommand, EvalHearsItOnEitherSide) {
   EXPECT_LT(same.value("mean_kl", 1.0), 1e-9) << same.dump();
 }
 
+TEST_F(AdapterCommand, QuantizeMergesIt) {
+  const std::string model = kTinyVoice.string(), adapter = lora().string(), out = (scratch_ / "four").string();
+  const Json report = json_of(nibble_command({"quantize", model, "--adapter", adapter, "--output", out, "--json"}));
+  EXPECT_EQ(report["adapter"], adapter);
+  const double to_merged = eval({model, out, "--adapter", adapter}).value("mean_kl", 1e9);
+  const double to_base = eval({model, out}).value("mean_kl", 0.0);
+  EXPECT_LT(to_merged, to_base);
+}
+
 TEST_F(AdapterCommand, FourBitsAreRefused) {
   const std::string four_bits = (scratch_ / "four").string();
   ASSERT_EQ(nibble_command({"quantize", kTinyVoice.string(), "--output", four_bits}).exit_code, 0);
