@@ -12,11 +12,6 @@ constexpr const char* kGenerationFile = "generation_config.json";
 constexpr int64_t kReleasedVocab = 248320;
 constexpr int32_t kEndOfText = 248044, kImEnd = 248046;
 
-const Json* find(const Json& object, const char* key) {
-  const auto it = object.find(key);
-  return it == object.end() || it->is_null() ? nullptr : &*it;
-}
-
 /// The file as an object; absent when there is none.
 Result<std::optional<Json>> read_optional(const Path& folder, const char* name) {
   std::error_code ignored;
@@ -36,7 +31,7 @@ bool is_token_id(const Json& value) {
 }
 
 Status add_stops(const Json& object, std::vector<int32_t>& ids) {
-  const Json* eos = find(object, "eos_token_id");
+  const Json* eos = find_value(object, "eos_token_id");
   if (eos == nullptr) return {};
   const Json list = eos->is_array() ? *eos : Json::array({*eos});
   for (const Json& id : list) {
@@ -50,7 +45,7 @@ Status add_stops(const Json& object, std::vector<int32_t>& ids) {
 }
 
 Status read_number(const Json& object, const char* key, double low, double high, std::optional<float>& out) {
-  const Json* value = find(object, key);
+  const Json* value = find_value(object, key);
   if (value == nullptr) return {};
   if (!value->is_number() || !(value->get<double>() >= low) || !(value->get<double>() <= high)) {
     return corrupt("{}: expected a number in [{},{}], got {} ({})", key, low, high,
@@ -68,7 +63,7 @@ Status read_sampling(const Json& object, Generation& out) {
   std::optional<float> top_k;
   NIBBLE_RETURN_IF_ERROR(read_number(object, "top_k", -1, 1e6, top_k));
   if (top_k) out.top_k = std::max(0, static_cast<int>(*top_k));  // -1 is another spelling of "off"
-  if (const Json* sample = find(object, "do_sample"); sample != nullptr && sample->is_boolean()) {
+  if (const Json* sample = find_value(object, "do_sample"); sample != nullptr && sample->is_boolean()) {
     out.do_sample = sample->get<bool>();
   }
   return {};
@@ -145,13 +140,13 @@ std::string token_text(const Json* token) {
   if (token == nullptr) return {};
   if (token->is_string()) return token->get<std::string>();
   if (!token->is_object()) return {};
-  const Json* content = find(*token, "content");
+  const Json* content = find_value(*token, "content");
   return content != nullptr && content->is_string() ? content->get<std::string>() : std::string();
 }
 
 /// The id of `content` in tokenizer_config.json's added_tokens_decoder: {"248044": {"content": …}}.
 std::optional<int32_t> decoder_id(const Json& tokenizer_config, std::string_view content) {
-  const Json* decoder = find(tokenizer_config, "added_tokens_decoder");
+  const Json* decoder = find_value(tokenizer_config, "added_tokens_decoder");
   if (decoder == nullptr || !decoder->is_object()) return std::nullopt;
   for (const auto& [key, token] : decoder->items()) {
     int32_t id = -1;
@@ -165,7 +160,7 @@ std::optional<int32_t> decoder_id(const Json& tokenizer_config, std::string_view
 Result<std::optional<int32_t>> tokenizer_eos(const Path& folder) {
   NIBBLE_TRY(config, read_optional(folder, "tokenizer_config.json"));
   if (!config) return std::optional<int32_t>();
-  const std::string eos = token_text(find(*config, "eos_token"));
+  const std::string eos = token_text(find_value(*config, "eos_token"));
   if (eos.empty()) return std::optional<int32_t>();
   if (const auto id = decoder_id(*config, eos)) return id;
   std::error_code ignored;

@@ -1,9 +1,10 @@
 #include "checkpoint/modelopt_export.h"
 
+#include "tensor/numeric.h"
+
 namespace nibble::checkpoint {
 namespace {
 
-constexpr int kGroupSize = 16;
 constexpr const char* kProducerVersion = "0.47.0";  // of the exporter whose layout this is
 
 const char* quant_algo(const ModelOptConfig& config) {
@@ -15,7 +16,7 @@ Json producer() {
 }
 
 Json operand() {
-  return {{"dynamic", false}, {"num_bits", 4}, {"type", "float"}, {"group_size", kGroupSize}};
+  return {{"dynamic", false}, {"num_bits", 4}, {"type", "float"}, {"group_size", kNvfp4Block}};
 }
 
 }  // namespace
@@ -26,7 +27,7 @@ Json hf_quant_config(const ModelOptConfig& config) {
           {"quantization",
            {{"quant_algo", quant_algo(config)},
             {"kv_cache_quant_algo", nullptr},
-            {"group_size", kGroupSize},
+            {"group_size", kNvfp4Block},
             {"exclude_modules", config.exclude_modules}}}};
 }
 

@@ -3,22 +3,17 @@
 #include <algorithm>
 
 #include "model/names.h"
+#include "tensor/numeric.h"
 
 namespace nibble::checkpoint {
 namespace {
 
 constexpr const char* kConfig = "config.json";
 constexpr const char* kHfQuant = "hf_quant_config.json";
-constexpr int64_t kGroupSize = 16;
 constexpr std::string_view kHint = "nibble reads NVFP4 and W4A16_NVFP4 in the ModelOpt layout, and full precision";
 
-const Json* find(const Json& object, const char* key) {
-  const auto it = object.find(key);
-  return it == object.end() || it->is_null() ? nullptr : &*it;
-}
-
 Result<std::string> string_of(const Json& object, const char* key, const char* where) {
-  const Json* value = find(object, key);
+  const Json* value = find_value(object, key);
   if (value == nullptr) return std::string();
   if (!value->is_string()) return corrupt("{}: expected a string, got {} ({})", key, value->type_name(), where);
   return value->get<std::string>();
@@ -31,14 +26,14 @@ Status check_algo(const std::string& algo, const char* where) {
 }
 
 Status check_group_size(const Json& object, const char* where) {
-  const Json* size = find(object, "group_size");
-  if (size == nullptr || *size == kGroupSize) return {};
-  return unsupported("group_size: expected {}, got {} ({})", kGroupSize,
+  const Json* size = find_value(object, "group_size");
+  if (size == nullptr || *size == kNvfp4Block) return {};
+  return unsupported("group_size: expected {}, got {} ({})", kNvfp4Block,
                      size->is_number() ? size->dump() : size->type_name(), where);
 }
 
 Status append_patterns(const Json& object, const char* key, const char* where, std::vector<std::string>& out) {
-  const Json* list = find(object, key);
+  const Json* list = find_value(object, key);
   if (list == nullptr) return {};
   if (!list->is_array()) return corrupt("{}: expected a list of names, got {} ({})", key, list->type_name(), where);
   for (const Json& item : *list) {
@@ -50,7 +45,7 @@ Status append_patterns(const Json& object, const char* key, const char* where, s
 }
 
 Result<std::string> producer_of(const Json& object, const char* where) {
-  const Json* producer = find(object, "producer");
+  const Json* producer = find_value(object, "producer");
   if (producer == nullptr || !producer->is_object()) return std::string();
   NIBBLE_TRY(name, string_of(*producer, "name", where));
   NIBBLE_TRY(version, string_of(*producer, "version", where));
@@ -59,9 +54,9 @@ Result<std::string> producer_of(const Json& object, const char* where) {
 
 /// quantization_config of config.json, at its root or, as some writers have it, inside text_config.
 Result<Quantization> read_config(const Json& config) {
-  const Json* section = find(config, "quantization_config");
-  const Json* text = find(config, "text_config");
-  if (section == nullptr && text != nullptr && text->is_object()) section = find(*text, "quantization_config");
+  const Json* section = find_value(config, "quantization_config");
+  const Json* text = find_value(config, "text_config");
+  if (section == nullptr && text != nullptr && text->is_object()) section = find_value(*text, "quantization_config");
   if (section == nullptr) return Quantization();
   if (!section->is_object()) {
     return corrupt("quantization_config: expected an object, got {} ({})", section->type_name(), kConfig);
@@ -85,7 +80,7 @@ Result<Quantization> read_config(const Json& config) {
 
 Result<Quantization> read_hf_quant(const Json& root) {
   if (!root.is_object()) return corrupt("quantization: expected an object, got {} ({})", root.type_name(), kHfQuant);
-  const Json* section = find(root, "quantization");
+  const Json* section = find_value(root, "quantization");
   if (section == nullptr) return Quantization();
   if (!section->is_object()) {
     return corrupt("quantization: expected an object, got {} ({})", section->type_name(), kHfQuant);

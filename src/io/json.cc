@@ -14,4 +14,9 @@ Result<Json> parse_json(std::string_view text, std::string_view what, JsonLimits
   return root;
 }
 
+const Json* find_value(const Json& object, const char* key) {
+  const auto it = object.find(key);
+  return it == object.end() || it->is_null() ? nullptr : &*it;
+}
+
 }  // namespace nibble

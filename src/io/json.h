@@ -20,4 +20,7 @@ struct JsonLimits {
 /// For documents with larger objects derive a SAX handler from JsonBuilder (json_builder.h).
 Result<Json> parse_json(std::string_view text, std::string_view what, JsonLimits limits = {});
 
+/// The value of a key; nullptr when it is absent or null.
+const Json* find_value(const Json& object, const char* key);
+
 }  // namespace nibble

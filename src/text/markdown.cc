@@ -4,6 +4,8 @@
 #include <array>
 #include <cstddef>
 
+#include "text/blanks.h"
+
 namespace nibble::text {
 namespace {
 
@@ -112,11 +114,6 @@ class InlineStripper {
   NextOf next_angle_{line_, ">"}, next_bracket_{line_, "]"}, next_target_end_{line_, ") \t"};
   size_t bracket_end_ = kNone, target_end_ = kNone;  // of the link under way
 };
-
-std::string_view trimmed(std::string_view line) {
-  const size_t first = line.find_first_not_of(" \t\r");
-  return first == kNone ? std::string_view() : line.substr(first, line.find_last_not_of(" \t\r") + 1 - first);
-}
 
 // A rule, the line under a table's head, or the edge of a code block.
 bool is_drawing(std::string_view line) {

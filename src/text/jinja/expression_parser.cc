@@ -10,7 +10,7 @@
 namespace nibble::text::jinja {
 namespace {
 
-using Kind = Expr::Kind;
+using ExprKind = Expr::Kind;
 using Type = Token::Type;
 
 template <class... P>
@@ -22,7 +22,7 @@ std::vector<ExprPtr> parts(P... p) {
 
 // A node over its parts. Left-recursive chains ("a + b + c …") deepen the tree without deepening the parser, so the
 // depth is checked here.
-std::unique_ptr<Expr> node(Kind kind, int line, std::vector<ExprPtr> children = {},
+std::unique_ptr<Expr> node(ExprKind kind, int line, std::vector<ExprPtr> children = {},
                            std::vector<Argument> arguments = {}) {
   auto e = std::make_unique<Expr>();
   e->kind = kind;
@@ -39,12 +39,12 @@ std::unique_ptr<Expr> node(Kind kind, int line, std::vector<ExprPtr> children = 
 }
 
 ExprPtr constant(Value value, int line) {
-  auto e = node(Kind::constant, line);
+  auto e = node(ExprKind::constant, line);
   e->value = std::move(value);
   return e;
 }
 
-ExprPtr named(Kind kind, int line, std::string name, std::vector<ExprPtr> children = {},
+ExprPtr named(ExprKind kind, int line, std::string name, std::vector<ExprPtr> children = {},
               std::vector<Argument> arguments = {}) {
   auto e = node(kind, line, std::move(children), std::move(arguments));
   e->name = std::move(name);
@@ -52,7 +52,7 @@ ExprPtr named(Kind kind, int line, std::string name, std::vector<ExprPtr> childr
 }
 
 ExprPtr arithmetic(std::string op, int line, ExprPtr left, ExprPtr right) {
-  auto e = node(Kind::arithmetic, line, parts(std::move(left), std::move(right)));
+  auto e = node(ExprKind::arithmetic, line, parts(std::move(left), std::move(right)));
   e->op = std::move(op);
   return e;
 }
@@ -85,7 +85,7 @@ ExprPtr ExpressionParser::expression_or_tuple(Inline conditional_form) {
     if (at_tuple_end()) break;
     items.push_back(expression(conditional_form));
   }
-  return node(Kind::tuple, line, std::move(items));
+  return node(ExprKind::tuple, line, std::move(items));
 }
 
 ExprPtr ExpressionParser::conditional() {
@@ -94,7 +94,7 @@ ExprPtr ExpressionParser::conditional() {
     const int line = tokens_.next().line;
     ExprPtr condition = logical_or();
     ExprPtr other = tokens_.accept_name("else") ? expression() : nullptr;
-    value = node(Kind::conditional, line, parts(std::move(value), std::move(condition), std::move(other)));
+    value = node(ExprKind::conditional, line, parts(std::move(value), std::move(condition), std::move(other)));
   }
   return value;
 }
@@ -103,7 +103,7 @@ ExprPtr ExpressionParser::logical_or() {
   ExprPtr left = logical_and();
   while (tokens_.at_name("or")) {
     const int line = tokens_.next().line;
-    left = node(Kind::logical_or, line, parts(std::move(left), logical_and()));
+    left = node(ExprKind::logical_or, line, parts(std::move(left), logical_and()));
   }
   return left;
 }
@@ -112,7 +112,7 @@ ExprPtr ExpressionParser::logical_and() {
   ExprPtr left = logical_not();
   while (tokens_.at_name("and")) {
     const int line = tokens_.next().line;
-    left = node(Kind::logical_and, line, parts(std::move(left), logical_not()));
+    left = node(ExprKind::logical_and, line, parts(std::move(left), logical_not()));
   }
   return left;
 }
@@ -121,7 +121,7 @@ ExprPtr ExpressionParser::logical_not() {
   if (!tokens_.at_name("not")) return compare();
   const ParseLevel level(level_, tokens_.line());
   const int line = tokens_.next().line;
-  return node(Kind::logical_not, line, parts(logical_not()));
+  return node(ExprKind::logical_not, line, parts(logical_not()));
 }
 
 // The comparison at hand, taken from the stream; empty if there is none.
@@ -147,7 +147,7 @@ ExprPtr ExpressionParser::compare() {
     operands.push_back(sum());
   }
   if (ops.empty()) return std::move(operands[0]);
-  auto e = node(Kind::compare, line, std::move(operands));
+  auto e = node(ExprKind::compare, line, std::move(operands));
   e->ops = std::move(ops);
   return e;
 }
@@ -165,7 +165,7 @@ ExprPtr ExpressionParser::concat() {
   const int line = tokens_.line();
   std::vector<ExprPtr> operands = parts(product());
   while (tokens_.accept_op("~")) operands.push_back(product());
-  return operands.size() == 1 ? std::move(operands[0]) : node(Kind::concat, line, std::move(operands));
+  return operands.size() == 1 ? std::move(operands[0]) : node(ExprKind::concat, line, std::move(operands));
 }
 
 ExprPtr ExpressionParser::product() {
@@ -191,7 +191,7 @@ ExprPtr ExpressionParser::unary(bool with_filters) {
   ExprPtr e;
   if (tokens_.at_op("-") || tokens_.at_op("+")) {
     const ParseLevel level(level_, line);
-    const Kind kind = tokens_.next().text == "-" ? Kind::negate : Kind::plus;
+    const ExprKind kind = tokens_.next().text == "-" ? ExprKind::negate : ExprKind::plus;
     e = node(kind, line, parts(unary(false)));
   } else {
     e = primary();
@@ -227,7 +227,7 @@ ExprPtr ExpressionParser::name_or_constant() {
   if (token.text == "true" || token.text == "True") return constant(Value::boolean(true), token.line);
   if (token.text == "false" || token.text == "False") return constant(Value::boolean(false), token.line);
   if (token.text == "none" || token.text == "None") return constant(Value::none(), token.line);
-  return named(Kind::name, token.line, token.text);
+  return named(ExprKind::name, token.line, token.text);
 }
 
 ExprPtr ExpressionParser::number() {
@@ -243,7 +243,7 @@ ExprPtr ExpressionParser::number() {
 
 ExprPtr ExpressionParser::parenthesised() {
   const int line = tokens_.next().line;
-  if (tokens_.accept_op(")")) return node(Kind::tuple, line);
+  if (tokens_.accept_op(")")) return node(ExprKind::tuple, line);
   ExprPtr e = expression_or_tuple();
   tokens_.expect_op(")");
   return e;
@@ -257,7 +257,7 @@ ExprPtr ExpressionParser::list() {
     if (!tokens_.accept_op(",")) break;
   }
   tokens_.expect_op("]");
-  return node(Kind::list, line, std::move(items));
+  return node(ExprKind::list, line, std::move(items));
 }
 
 ExprPtr ExpressionParser::dict() {
@@ -270,7 +270,7 @@ ExprPtr ExpressionParser::dict() {
     if (!tokens_.accept_op(",")) break;
   }
   tokens_.expect_op("}");
-  return node(Kind::dict, line, std::move(entries));
+  return node(ExprKind::dict, line, std::move(entries));
 }
 
 ExprPtr ExpressionParser::postfix(ExprPtr object) {
@@ -281,7 +281,7 @@ ExprPtr ExpressionParser::postfix(ExprPtr object) {
       object = subscript(std::move(object));
     } else if (tokens_.at_op("(")) {
       const int line = tokens_.line();
-      object = node(Kind::call, line, parts(std::move(object)), call_arguments());
+      object = node(ExprKind::call, line, parts(std::move(object)), call_arguments());
     } else {
       return object;
     }
@@ -290,8 +290,8 @@ ExprPtr ExpressionParser::postfix(ExprPtr object) {
 
 ExprPtr ExpressionParser::attribute(ExprPtr object) {
   const int line = tokens_.next().line;
-  if (tokens_.at(Type::integer)) return node(Kind::item, line, parts(std::move(object), number()));
-  return named(Kind::attribute, line, tokens_.expect_name(), parts(std::move(object)));
+  if (tokens_.at(Type::integer)) return node(ExprKind::item, line, parts(std::move(object), number()));
+  return named(ExprKind::attribute, line, tokens_.expect_name(), parts(std::move(object)));
 }
 
 ExprPtr ExpressionParser::subscript(ExprPtr object) {
@@ -300,13 +300,13 @@ ExprPtr ExpressionParser::subscript(ExprPtr object) {
   if (!tokens_.at_op(":")) start = expression();
   if (!tokens_.at_op(":")) {
     tokens_.expect_op("]");
-    return node(Kind::item, line, parts(std::move(object), std::move(start)));
+    return node(ExprKind::item, line, parts(std::move(object), std::move(start)));
   }
   tokens_.next();
   if (!tokens_.at_op(":") && !tokens_.at_op("]")) stop = expression();
   if (tokens_.accept_op(":") && !tokens_.at_op("]")) step = expression();
   tokens_.expect_op("]");
-  return node(Kind::slice, line, parts(std::move(object), std::move(start), std::move(stop), std::move(step)));
+  return node(ExprKind::slice, line, parts(std::move(object), std::move(start), std::move(stop), std::move(step)));
 }
 
 std::vector<Argument> ExpressionParser::call_arguments() {
@@ -339,7 +339,7 @@ ExprPtr ExpressionParser::filters_and_tests(ExprPtr input) {
       input = test(std::move(input));
     } else if (tokens_.at_op("(")) {
       const int line = tokens_.line();
-      input = node(Kind::call, line, parts(std::move(input)), call_arguments());
+      input = node(ExprKind::call, line, parts(std::move(input)), call_arguments());
     } else {
       return input;
     }
@@ -347,14 +347,14 @@ ExprPtr ExpressionParser::filters_and_tests(ExprPtr input) {
 }
 
 ExprPtr ExpressionParser::filter_chain(bool begins_with_bar) {
-  ExprPtr input = named(Kind::name, tokens_.line(), std::string(kBlockText));
+  ExprPtr input = named(ExprKind::name, tokens_.line(), std::string(kBlockText));
   if (!begins_with_bar) {
     const int line = tokens_.line();
     std::string name = tokens_.expect_name();
     if (find_filter(name) == nullptr) throw Error(Code::unsupported, fmt::format("no filter named '{}'", name), line);
     std::vector<Argument> arguments;
     if (tokens_.at_op("(")) arguments = call_arguments();
-    input = named(Kind::filter, line, std::move(name), parts(std::move(input)), std::move(arguments));
+    input = named(ExprKind::filter, line, std::move(name), parts(std::move(input)), std::move(arguments));
   }
   while (tokens_.at_op("|")) input = filter(std::move(input));
   return input;
@@ -366,7 +366,7 @@ ExprPtr ExpressionParser::filter(ExprPtr input) {
   if (find_filter(name) == nullptr) throw Error(Code::unsupported, fmt::format("no filter named '{}'", name), line);
   std::vector<Argument> arguments;
   if (tokens_.at_op("(")) arguments = call_arguments();
-  return named(Kind::filter, line, std::move(name), parts(std::move(input)), std::move(arguments));
+  return named(ExprKind::filter, line, std::move(name), parts(std::move(input)), std::move(arguments));
 }
 
 // The argument of a test may stand without parentheses: "x is divisibleby 3".
@@ -390,8 +390,8 @@ ExprPtr ExpressionParser::test(ExprPtr input) {
   std::string name = tokens_.expect_name();
   if (find_test(name) == nullptr) throw Error(Code::unsupported, fmt::format("no test named '{}'", name), line);
   std::vector<Argument> arguments = test_arguments();
-  ExprPtr e = named(Kind::test, line, std::move(name), parts(std::move(input)), std::move(arguments));
-  return negated ? node(Kind::logical_not, line, parts(std::move(e))) : std::move(e);
+  ExprPtr e = named(ExprKind::test, line, std::move(name), parts(std::move(input)), std::move(arguments));
+  return negated ? node(ExprKind::logical_not, line, parts(std::move(e))) : std::move(e);
 }
 
 }  // namespace nibble::text::jinja

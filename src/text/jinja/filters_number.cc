@@ -111,12 +111,12 @@ Value round(const Value& input, const CallArgs& args, Budget&) {
   return Value::real((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / unit);
 }
 
-constexpr Filter kFilters[] = {{"abs", absolute}, {"float", to_float}, {"int", to_int}, {"round", round}};
+constexpr Filter kNumberFilters[] = {{"abs", absolute}, {"float", to_float}, {"int", to_int}, {"round", round}};
 
 }  // namespace
 
 std::span<const Filter> number_filters() {
-  return kFilters;
+  return kNumberFilters;
 }
 
 }  // namespace nibble::text::jinja

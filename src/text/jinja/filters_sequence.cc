@@ -185,7 +185,7 @@ Value select_attribute(const Value& input, const CallArgs& args, Budget& budget)
   return choose(input, rest_of(args), kWanted, budget, [&](const Value& item) { return get_path(item, path, budget); });
 }
 
-constexpr Filter kFilters[] = {
+constexpr Filter kSequenceFilters[] = {
     {"count", count},
     {"d", default_value},
     {"default", default_value},
@@ -209,7 +209,7 @@ constexpr Filter kFilters[] = {
 }  // namespace
 
 std::span<const Filter> sequence_filters() {
-  return kFilters;
+  return kSequenceFilters;
 }
 
 }  // namespace nibble::text::jinja

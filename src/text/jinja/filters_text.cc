@@ -120,7 +120,7 @@ Value to_json_filter(const Value& input, const CallArgs& args, Budget& budget) {
   return Value::string(to_json(input, style, budget));
 }
 
-constexpr Filter kFilters[] = {
+constexpr Filter kTextFilters[] = {
     {"capitalize", capitalize_filter},
     {"indent", indent},
     {"lower", lower},
@@ -136,7 +136,7 @@ constexpr Filter kFilters[] = {
 }  // namespace
 
 std::span<const Filter> text_filters() {
-  return kFilters;
+  return kTextFilters;
 }
 
 }  // namespace nibble::text::jinja

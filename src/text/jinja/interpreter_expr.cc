@@ -9,7 +9,7 @@
 
 namespace nibble::text::jinja {
 
-using Kind = Expr::Kind;
+using ExprKind = Expr::Kind;
 
 Value Interpreter::eval(const Expr& expr) {
   const Budget::Level level(budget_);
@@ -23,50 +23,50 @@ Value Interpreter::eval(const Expr& expr) {
 
 Value Interpreter::eval_node(const Expr& expr) {
   switch (expr.kind) {
-    case Kind::constant:
+    case ExprKind::constant:
       return expr.value;
-    case Kind::name:
+    case ExprKind::name:
       return lookup(expr.name);
-    case Kind::list:
-    case Kind::tuple:
-      return Value::list(eval_all(expr.parts), {}, expr.kind == Kind::tuple);
-    case Kind::dict:
+    case ExprKind::list:
+    case ExprKind::tuple:
+      return Value::list(eval_all(expr.parts), {}, expr.kind == ExprKind::tuple);
+    case ExprKind::dict:
       return eval_dict(expr);
-    case Kind::negate:
+    case ExprKind::negate:
       return negate(eval(*expr.parts[0]));
-    case Kind::plus:
+    case ExprKind::plus:
       return negate(negate(eval(*expr.parts[0])));
-    case Kind::logical_not:
+    case ExprKind::logical_not:
       return Value::boolean(!truth(eval(*expr.parts[0])));
-    case Kind::logical_and:
-    case Kind::logical_or: {
+    case ExprKind::logical_and:
+    case ExprKind::logical_or: {
       Value left = eval(*expr.parts[0]);
-      return truth(left) == (expr.kind == Kind::logical_or) ? left : eval(*expr.parts[1]);
+      return truth(left) == (expr.kind == ExprKind::logical_or) ? left : eval(*expr.parts[1]);
     }
-    case Kind::arithmetic:
+    case ExprKind::arithmetic:
       return eval_arithmetic(expr);
-    case Kind::concat:
+    case ExprKind::concat:
       return eval_concat(expr);
-    case Kind::compare:
+    case ExprKind::compare:
       return eval_compare(expr);
-    case Kind::conditional:
+    case ExprKind::conditional:
       if (truth(eval(*expr.parts[1]))) return eval(*expr.parts[0]);
       if (expr.parts[2] != nullptr) return eval(*expr.parts[2]);
       return Value::undefined(fmt::format(
           "the inline if-expression on line {} evaluated to false and no else section was defined.", expr.line));
-    case Kind::attribute:
+    case ExprKind::attribute:
       return get_attribute(eval(*expr.parts[0]), expr.name, budget_);
-    case Kind::item:
+    case ExprKind::item:
       return get_item(eval(*expr.parts[0]), eval(*expr.parts[1]), budget_);
-    case Kind::slice:
+    case ExprKind::slice:
       return eval_slice(expr);
-    case Kind::call: {
+    case ExprKind::call: {
       const Value callee = eval(*expr.parts[0]);
       return call(callee, eval_arguments(expr.arguments));
     }
-    case Kind::filter:
+    case ExprKind::filter:
       return eval_filter(expr);
-    case Kind::test:
+    case ExprKind::test:
       return eval_test(expr);
   }
   return Value::none();

@@ -7,7 +7,7 @@
 namespace nibble::text::jinja {
 namespace {
 
-using Kind = Stmt::Kind;
+using StmtKind = Stmt::Kind;
 using Type = Token::Type;
 using Inline = ExpressionParser::Inline;
 
@@ -24,7 +24,7 @@ class Parser {
  private:
   using Words = std::initializer_list<std::string_view>;
 
-  static std::unique_ptr<Stmt> statement(Kind kind, int line) {
+  static std::unique_ptr<Stmt> statement(StmtKind kind, int line) {
     auto s = std::make_unique<Stmt>();
     s->kind = kind;
     s->line = line;
@@ -46,11 +46,11 @@ class Parser {
       if (at_keyword(ends)) return block;
       const Token& token = tokens_.next();
       if (token.type == Type::data) {
-        auto s = statement(Kind::data, token.line);
+        auto s = statement(StmtKind::data, token.line);
         s->text = Str(token.text, {});
         block.push_back(std::move(s));
       } else if (token.type == Type::variable_begin) {
-        auto s = statement(Kind::output, token.line);
+        auto s = statement(StmtKind::output, token.line);
         s->expr = expressions_.expression_or_tuple();
         tokens_.expect(Type::variable_end, "'}}'");
         block.push_back(std::move(s));
@@ -86,8 +86,8 @@ class Parser {
     if (word == "with") return with(line);
     if (word == "filter") return filter_block(line);
     if (word == "generation") return generation(line);
-    if (word == "break") return jump(Kind::loop_break, line);
-    if (word == "continue") return jump(Kind::loop_continue, line);
+    if (word == "break") return jump(StmtKind::loop_break, line);
+    if (word == "continue") return jump(StmtKind::loop_continue, line);
     for (const char* other : {"include", "import", "from", "extends", "block", "do", "autoescape", "trans", "debug"}) {
       if (word == other) throw Error(Code::unsupported, fmt::format("no tag named '{}' in chat templates", word), line);
     }
@@ -95,7 +95,7 @@ class Parser {
   }
 
   std::unique_ptr<Stmt> branch(int line) {
-    auto s = statement(Kind::branch, line);
+    auto s = statement(StmtKind::branch, line);
     ExprPtr condition = expressions_.expression_or_tuple(Inline::forbidden);
     while (true) {
       end_tag();
@@ -112,7 +112,7 @@ class Parser {
   }
 
   std::unique_ptr<Stmt> loop(int line) {
-    auto s = statement(Kind::loop, line);
+    auto s = statement(StmtKind::loop, line);
     s->target = target(/*with_attribute=*/false);
     if (!tokens_.accept_name("in")) tokens_.fail("'in'");
     s->expr = expressions_.expression_or_tuple(Inline::forbidden);
@@ -157,14 +157,14 @@ class Parser {
   }
 
   std::unique_ptr<Stmt> assign(int line) {
-    auto s = statement(Kind::assign, line);
+    auto s = statement(StmtKind::assign, line);
     s->target = target(/*with_attribute=*/true);
     if (tokens_.accept_op("=")) {
       s->expr = expressions_.expression_or_tuple();
       end_tag();
       return s;
     }
-    s->kind = Kind::assign_block;
+    s->kind = StmtKind::assign_block;
     if (s->target.unpack) tokens_.fail("'='");
     if (tokens_.at_op("|")) s->expr = expressions_.filter_chain(/*begins_with_bar=*/true);
     end_tag();
@@ -200,7 +200,7 @@ class Parser {
   }
 
   std::unique_ptr<Stmt> macro(int line) {
-    auto s = statement(Kind::macro, line);
+    auto s = statement(StmtKind::macro, line);
     s->name = target_name();
     s->parameters = parameters();
     end_tag();
@@ -209,7 +209,7 @@ class Parser {
   }
 
   std::unique_ptr<Stmt> call_block(int line) {
-    auto s = statement(Kind::call_block, line);
+    auto s = statement(StmtKind::call_block, line);
     s->name = "caller";
     if (tokens_.at_op("(")) s->parameters = parameters();
     s->expr = expressions_.unary();
@@ -220,7 +220,7 @@ class Parser {
   }
 
   std::unique_ptr<Stmt> with(int line) {
-    auto s = statement(Kind::with, line);
+    auto s = statement(StmtKind::with, line);
     while (!tokens_.at(Type::block_end)) {
       Parameter p;
       p.name = target_name();
@@ -236,7 +236,7 @@ class Parser {
   }
 
   std::unique_ptr<Stmt> filter_block(int line) {
-    auto s = statement(Kind::filter_block, line);
+    auto s = statement(StmtKind::filter_block, line);
     s->expr = expressions_.filter_chain(/*begins_with_bar=*/false);
     end_tag();
     s->body = captured_body("endfilter");
@@ -244,15 +244,15 @@ class Parser {
   }
 
   std::unique_ptr<Stmt> generation(int line) {
-    auto s = statement(Kind::generation, line);
+    auto s = statement(StmtKind::generation, line);
     end_tag();
     s->body = captured_body("endgeneration");
     return s;
   }
 
-  std::unique_ptr<Stmt> jump(Kind kind, int line) {
+  std::unique_ptr<Stmt> jump(StmtKind kind, int line) {
     if (loops_ == 0) {
-      const char* word = kind == Kind::loop_break ? "break" : "continue";
+      const char* word = kind == StmtKind::loop_break ? "break" : "continue";
       throw Error(Code::corrupt, fmt::format("expected '{}' inside a loop", word), line);
     }
     end_tag();
