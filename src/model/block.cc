@@ -19,13 +19,6 @@
 namespace nibble::model {
 namespace {
 
-// The eps of the q and k normalisation is a constant of the architecture, not of the config.
-constexpr float kL2Eps = 1e-6f;
-
-ops::Gate gate_of(GateType type) {
-  return type == GateType::silu ? ops::Gate::silu : ops::Gate::sigmoid;
-}
-
 struct Pass {
   Context& cx;
   const Config& c;

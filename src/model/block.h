@@ -9,6 +9,7 @@
 
 #include "model/state.h"
 #include "model/weights.h"
+#include "ops/norm/gated_rms_norm.h"
 #include "tensor/context.h"
 
 namespace nibble::model {
@@ -56,6 +57,13 @@ struct BlockTrace {
   Tensor n_mid;  // [T,H] normed input of the MLP
   MlpTrace mlp;
 };
+
+/// The eps of the delta rule's q and k normalisation: a constant of the architecture, not of the config.
+constexpr float kL2Eps = 1e-6f;
+
+constexpr ops::Gate gate_of(GateType type) {
+  return type == GateType::silu ? ops::Gate::silu : ops::Gate::sigmoid;
+}
 
 /// h [T,H] becomes the layer's output. Keys, values, S and convolution columns of every segment's layer state are
 /// updated; positions are not advanced. All intermediates stay in cx.arena until the caller's Scope ends.

@@ -1,16 +1,35 @@
 #include "model/forward.h"
 
+#include <cstring>
+#include <optional>
+
 #include "ops/embed/embed.h"
 #include "ops/norm/rms_norm.h"
 
 namespace nibble::model {
 
+namespace {
+
+Tensor copy_of(Context& cx, const Tensor& h) {
+  Tensor copy = cx.arena.f32(h.shape());
+  std::memcpy(copy.raw(), h.raw(), h.bytes());
+  return copy;
+}
+
+}  // namespace
+
 Status forward(Context& cx, const Weights& weights, std::span<const int32_t> ids, std::span<const Segment> segments,
-               Tensor& hidden, const Tap* tap) {
+               Tensor& hidden, const Tap* tap, Tape* tape) {
   const Config& c = weights.config;
   const auto T = static_cast<int64_t>(ids.size());
   NIBBLE_CHECK(hidden.shape() == Shape({T, c.hidden}));
-  const Arena::Scope scope(cx.arena);
+  std::optional<Arena::Scope> scope;
+  if (tape == nullptr) {
+    scope.emplace(cx.arena);
+  } else {
+    tape->border.clear();
+    tape->traces.clear();
+  }
   const bool watched = tap != nullptr && tap->block_output;
 
   Tensor h = cx.arena.f32({T, c.hidden});
@@ -18,11 +37,15 @@ Status forward(Context& cx, const Weights& weights, std::span<const int32_t> ids
   if (watched) tap->block_output(-1, h);
   for (int i = 0; i < c.layers; ++i) {
     if (cx.cancel.cancelled()) return cancelled("forward: stopped before layer {} of {}", i, c.layers);
-    const Arena::Scope layer_scope(cx.arena);
+    if (tape != nullptr) tape->border.push_back(copy_of(cx, h));
+    std::optional<Arena::Scope> layer_scope;
+    if (tape == nullptr || !tape->keep_traces) layer_scope.emplace(cx.arena);
     BlockTrace trace;
     block_forward(cx, c, weights.blocks[static_cast<size_t>(i)], i, segments, tap, h, trace);
+    if (tape != nullptr && tape->keep_traces) tape->traces.push_back(trace);
     if (watched) tap->block_output(i, h);
   }
+  if (tape != nullptr) tape->border.push_back(h);
   ops::rms_norm(cx, h, weights.final_norm, c.norm_eps, ops::Gain::one_plus, hidden);
   for (const Segment& s : segments) s.state->advance(s.end - s.begin);
   return {};

@@ -8,18 +8,26 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/result.h"
 #include "model/block.h"
 
 namespace nibble::model {
 
+/// What a backward pass needs of a forward. The tensors lie in the arena of the call, so the caller's Scope holds them.
+struct Tape {
+  bool keep_traces = false;        // false: a backward pass computes the intermediates of each block again
+  std::vector<Tensor> border;      // L+1 times [T,H]: the input of each block, and of the final norm
+  std::vector<BlockTrace> traces;  // L with keep_traces, else none
+};
+
 /// Runs the rows of all segments, which cover ids in order, and advances their states. hidden [T,H] f32 receives the
 /// post-norm rows. The bits of a sequence's rows do not depend on what else is in the batch.
 /// `cancelled` when cx.cancel is set between layers; the states are then undefined until reset() or restore().
 /// ids must lie in [0, vocab) and fit the states' capacities: the caller has checked them at its door.
 Status forward(Context& cx, const Weights& weights, std::span<const int32_t> ids, std::span<const Segment> segments,
-               Tensor& hidden, const Tap* tap = nullptr);
+               Tensor& hidden, const Tap* tap = nullptr, Tape* tape = nullptr);
 
 /// The same for one sequence.
 Status forward(Context& cx, const Weights& weights, std::span<const int32_t> ids, State& state, Tensor& hidden,
