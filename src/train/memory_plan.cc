@@ -41,11 +41,11 @@ uint64_t bytes_of(int64_t elements, DType type) {
   return static_cast<uint64_t>(elements) * size_of(type);
 }
 
-int64_t trained_of(const ParameterCounts& n, Trainable trainable) {
+int64_t trained_of(const ParameterCounts& n, TrainedParts trainable) {
   switch (trainable) {
-    case Trainable::all:
+    case TrainedParts::all:
       return n.total();
-    case Trainable::blocks:
+    case TrainedParts::blocks:
       return n.quantizable() + n.small;
     default:
       return n.quantizable();
@@ -112,7 +112,7 @@ constexpr Remedy kRemedies[] = {
     {"micro-batches of 1024 tokens", [](PlanOptions& o) { o.tokens = std::min<int64_t>(o.tokens, 1024); }},
     {"a frozen embedding and head",
      [](PlanOptions& o) {
-       if (o.trainable == Trainable::all) o.trainable = Trainable::blocks;
+       if (o.trainable == TrainedParts::all) o.trainable = TrainedParts::blocks;
      }},
     {"a bf16 master", [](PlanOptions& o) { o.master = MasterFormat::bf16, o.bf16_copy = false; }},
 };
@@ -149,7 +149,7 @@ MemoryPlan plan_memory(const Config& config, bool tied, const PlanOptions& o) {
   const ParameterCounts n = count_parameters(config, tied);
   const int64_t trained = trained_of(n, o.trainable), frozen = n.total() - trained;
   // Small parameters keep f32 moments.
-  const int64_t small = o.trainable == Trainable::linears ? 0 : n.small;
+  const int64_t small = o.trainable == TrainedParts::linears ? 0 : n.small;
   const DType weight = o.master == MasterFormat::f32 && !o.bf16_copy ? DType::f32 : DType::bf16;
   MemoryPlan plan;
   plan.items.push_back(
@@ -162,7 +162,7 @@ MemoryPlan plan_memory(const Config& config, bool tied, const PlanOptions& o) {
     plan.items.push_back({"fake-quant cache", bytes_of(bytes * static_cast<double>(n.quantizable()))});
   }
   if (o.teacher == TeacherSource::resident) {
-    const bool shares = o.share_frozen && o.trainable != Trainable::all;
+    const bool shares = o.share_frozen && o.trainable != TrainedParts::all;
     plan.items.push_back({"teacher", bytes_of(n.total() - (shares ? n.embedding + n.head : 0), weight)});
   }
   add_activations(config, o, plan);

@@ -29,7 +29,7 @@ struct ParameterCounts {
 };
 ParameterCounts count_parameters(const model::Config& config, bool tied);
 
-enum class Trainable : uint8_t { all, blocks, linears };         // blocks: without embedding and head
+enum class TrainedParts : uint8_t { all, blocks, linears };      // blocks: without embedding and head
 enum class Recompute : uint8_t { none, mlp, all };               // what the backward computes again
 enum class FakeQuantCache : uint8_t { none, packed, bf16 };      // none: no fake quantization
 enum class TeacherSource : uint8_t { none, resident, sidecar };  // sidecar: hidden states in a file
@@ -38,7 +38,7 @@ constexpr const char* name(Recompute r) {
 }
 
 struct PlanOptions {
-  Trainable trainable = Trainable::all;
+  TrainedParts trainable = TrainedParts::all;
   ops::MasterFormat master = ops::MasterFormat::split;
   bool bf16_copy = false;  // of an f32 master
   ops::MomentFormat moments = ops::MomentFormat::q8;

@@ -63,7 +63,7 @@ TEST(MemoryPlan, TableOfThe9BWithinOnePercent) {
 }
 
 TEST(MemoryPlan, FrozenWeightsCachesAndTeachers) {
-  PlanOptions o{.trainable = Trainable::blocks};
+  PlanOptions o{.trainable = TrainedParts::blocks};
   EXPECT_NEAR(gb(plan_memory(nine_b(), false, o).state_bytes), 59.6, .2);
   const uint64_t before = plan_memory(nine_b(), false, o).total();
   o.teacher = TeacherSource::resident;

@@ -1,0 +1,58 @@
+#include "train/export.h"
+
+#include <cstring>
+#include <unordered_map>
+
+namespace nibble::train {
+namespace {
+
+// The codes that were written are those that the student's forward read.
+Status check_codes(const Path& folder, const Student& student) {
+  NIBBLE_TRY(files, SafetensorsFolder::open(folder));
+  for (const QuantizedLinear& q : student.quantized()) {
+    const auto same = [&](std::string_view suffix, const Tensor& expected) {
+      const SafetensorsFolder::Entry* entry = files.find(q.module + std::string(suffix));
+      return entry != nullptr && entry->info->bytes == expected.bytes() &&
+             std::memcmp(entry->file->bytes(*entry->info).data(), expected.raw(), expected.bytes()) == 0;
+    };
+    if (!same(".weight", q.linear->weight) || !same(".weight_scale", q.linear->block_scale)) {
+      return corrupt("export: {}: expected the codes of the last training step, got others", q.module)
+          .with_hint("this is a defect of nibble: please report it");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Status Exporter::write(const Student& student, const Path& output) const {
+  std::unordered_map<std::string, Tensor> stored;
+  for (StoredTensor& tensor : student.stored()) stored.emplace(std::move(tensor.name), tensor.values);
+  std::unordered_map<std::string, const ops::Linear*> quantized;
+  quantize::QuantizeOptions options;
+  for (const QuantizedLinear& q : student.quantized()) quantized.emplace(q.module, q.linear);
+  options.quantize = student.options().quantize;
+  options.exclude = student.options().exclude;
+  options.input_amax = student.options().input_amax;
+  options.replace = [&](const TensorInfo& info) -> Result<Tensor> {
+    const auto found = stored.find(info.name);
+    return found == stored.end() ? Tensor() : found->second;
+  };
+  options.scales = [&](const std::string& module) -> const ops::Linear* {
+    const auto found = quantized.find(module);
+    return found == quantized.end() ? nullptr : found->second;
+  };
+
+  const Path fresh = output.string() + ".new";
+  std::error_code error;
+  std::filesystem::remove_all(fresh, error);
+  NIBBLE_RETURN_IF_ERROR(quantize::quantize_folder(options_.source, fresh, options, pool_).status());
+  NIBBLE_RETURN_IF_ERROR(check_codes(fresh, student));
+  NIBBLE_RETURN_IF_ERROR(write_file(fresh / kTrainingFile, options_.manifest));
+  std::filesystem::remove_all(output, error);
+  std::filesystem::rename(fresh, output, error);
+  if (error) return io("{}: expected a folder that can be replaced: {}", output.string(), error.message());
+  return {};
+}
+
+}  // namespace nibble::train

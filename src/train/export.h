@@ -1,0 +1,30 @@
+// The student as a checkpoint folder: what it was loaded from, with its weights.
+#pragma once
+
+#include "base/file.h"
+#include "quantize/quantize.h"
+#include "train/student.h"
+
+namespace nibble::train {
+
+struct ExportOptions {
+  Path source;           // the folder that the student was loaded from
+  std::string manifest;  // contents of nibble_training.json: how the weights came about
+};
+
+class Exporter {
+ public:
+  explicit Exporter(ExportOptions options, ThreadPool& pool) : options_(std::move(options)), pool_(pool) {}
+
+  /// Writes `output` anew, replacing what stood there: quantized students in the ModelOpt layout, with the scales and
+  /// so the codes of the last forward (checked); others in full precision. The folder is complete at every moment.
+  Status write(const Student& student, const Path& output) const;
+
+ private:
+  ExportOptions options_;
+  ThreadPool& pool_;
+};
+
+constexpr const char* kTrainingFile = "nibble_training.json";
+
+}  // namespace nibble::train
