@@ -23,6 +23,7 @@ void add_gate(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_quantize(CLI::App& app, Action& action);
 void add_serve(CLI::App& app, Action& action);
+void add_train(CLI::App& app, Action& action);
 
 /// What every command that runs a model opens: weights, tokenizer and chat template of one folder.
 struct OpenModel {
