@@ -38,11 +38,12 @@ struct StudentOptions {
   bool quantize = false;  // false: SFT in the type of the file
   std::string strategy = "max";
   Scales scales = Scales::dynamic;
-  bool tie_groups = true;                   // false: every linear has its own tensor scale, which no server loads
-  std::vector<std::string> exclude;         // from quantization, as in quantize/plan.h
-  std::map<std::string, float> input_amax;  // by module; not empty: inputs are rounded too, under these static scales
+  bool tie_groups = true;                 // false: every linear has its own tensor scale, which no server loads
+  std::vector<std::string> exclude = {};  // from quantization, as in quantize/plan.h
+  std::map<std::string, float> input_amax =
+      {};  // by module; not empty: inputs are rounded too, under these static scales
   Trainable trainable = Trainable::all;
-  LoraOptions lora;
+  LoraOptions lora = {};
   ops::MomentFormat moments = ops::MomentFormat::f32;
   uint64_t seed = 0;  // of the adapters' first values and of stochastic rounding
 };
