@@ -15,7 +15,7 @@ namespace nibble::cli {
 namespace {
 
 struct Flags {
-  Path dir, train, valid, teacher, output, calib;
+  Path dir, adapter, train, valid, teacher, output, calib;
   std::string mode = "qad", scales = "dynamic", trainable, schedule = "cosine", moments = "f32";
   DataFlags data;
   train::StudentOptions student;
@@ -94,6 +94,7 @@ Json settings_of(const Flags& flags, const OpenModel& open, const train::Dataset
   const train::TrainerOptions& t = flags.trainer;
   return {{"mode", flags.mode},
           {"model", open.model->fingerprint},
+          {"adapter", flags.adapter.string()},
           {"data", data.report.hash},
           {"prompt_lock", data.report.prompt_lock},
           {"conversations", data.samples.size()},
@@ -286,7 +287,7 @@ Json summary_json(const Flags& flags, const train::TrainSummary& summary, const 
 
 Result<int> run(Flags flags) {
   NIBBLE_RETURN_IF_ERROR(complete(flags));
-  NIBBLE_TRY(open, open_model(flags.dir));
+  NIBBLE_TRY(open, open_model(flags.dir, flags.adapter));
   NIBBLE_TRY(data, load_data(flags, flags.train, open, flags.limit));
   train::Dataset valid;
   if (!flags.valid.empty()) {
@@ -353,6 +354,7 @@ void add_train(CLI::App& app, Action& action) {
       "  nibble train base --mode sft --data chats.jsonl --epochs 4 --lr 1e-4 --output out/tuned\n"
       "  nibble train base --mode sft --lora 16 --data chats.jsonl --output out/adapter");
   command->add_option("DIR", flags->dir, "a BF16 or F32 checkpoint folder")->required();
+  add_adapter_flag(*command, flags->adapter, "--adapter", "DIR");
   command->add_option("--data", flags->train, "conversations as chat JSONL")->required();
   command->add_option("--output", flags->output, "folder of the run")->required();
   command->add_option("--mode", flags->mode, "what is trained for")

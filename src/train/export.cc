@@ -1,7 +1,10 @@
 #include "train/export.h"
 
 #include <cstring>
+#include <set>
 #include <unordered_map>
+
+#include "checkpoint/adapter_writer.h"
 
 namespace nibble::train {
 namespace {
@@ -20,6 +23,14 @@ Status check_codes(const Path& folder, const Student& student) {
           .with_hint("this is a defect of nibble: please report it");
     }
   }
+  return {};
+}
+
+Status replace_folder(const Path& fresh, const Path& output) {
+  std::error_code error;
+  std::filesystem::remove_all(output, error);
+  std::filesystem::rename(fresh, output, error);
+  if (error) return io("{}: expected a folder that can be replaced: {}", output.string(), error.message());
   return {};
 }
 
@@ -49,10 +60,32 @@ Status Exporter::write(const Student& student, const Path& output) const {
   NIBBLE_RETURN_IF_ERROR(quantize::quantize_folder(options_.source, fresh, options, pool_).status());
   NIBBLE_RETURN_IF_ERROR(check_codes(fresh, student));
   NIBBLE_RETURN_IF_ERROR(write_file(fresh / kTrainingFile, options_.manifest));
-  std::filesystem::remove_all(output, error);
-  std::filesystem::rename(fresh, output, error);
-  if (error) return io("{}: expected a folder that can be replaced: {}", output.string(), error.message());
-  return {};
+  return replace_folder(fresh, output);
+}
+
+Status Exporter::write_adapter(const Student& student, const Path& output) const {
+  checkpoint::AdapterSettings settings;
+  settings.rank = student.options().lora.rank;
+  settings.alpha = student.lora_scale() * static_cast<double>(settings.rank);
+  settings.base_model = options_.source.string();
+  std::set<std::string> targets;
+  std::vector<OwnedTensor> transposed;
+  std::vector<checkpoint::AdapterTensors> tensors;
+  for (const LoraPair& pair : student.adapters()) {
+    targets.insert(pair.module.substr(pair.module.rfind('.') + 1));
+    const int64_t in = pair.a.dim(0), r = pair.a.dim(1);
+    const OwnedTensor& a = transposed.emplace_back(DType::f32, Shape{r, in});
+    for (int64_t k = 0; k < in; ++k) {
+      for (int64_t j = 0; j < r; ++j) a.view.f32()[j * in + k] = pair.a.f32()[k * r + j];
+    }
+    tensors.push_back({pair.module, a.view, pair.b});
+  }
+  settings.target_modules.assign(targets.begin(), targets.end());
+  const Path fresh = output.string() + ".new";
+  std::error_code error;
+  std::filesystem::remove_all(fresh, error);
+  NIBBLE_RETURN_IF_ERROR(checkpoint::write_adapter(fresh, settings, tensors));
+  return replace_folder(fresh, output);
 }
 
 }  // namespace nibble::train

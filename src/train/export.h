@@ -19,6 +19,8 @@ class Exporter {
   /// Writes `output` anew, replacing what stood there: quantized students in the ModelOpt layout, with the scales and
   /// so the codes of the last forward (checked); others in full precision. The folder is complete at every moment.
   Status write(const Student& student, const Path& output) const;
+  /// The adapters alone, as a PEFT folder, replacing what stood there. The student has some.
+  Status write_adapter(const Student& student, const Path& output) const;
 
  private:
   ExportOptions options_;

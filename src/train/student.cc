@@ -139,10 +139,14 @@ Status Student::find_slots(const Path& folder) {
           .with_hint("F16 overflows in training; convert the checkpoint to BF16 first");
     }
     const bool may_change =
-        is_trained(slot) || (slot.linear != nullptr && (options_.quantize || options_.lora.rank > 0));
+        is_trained(slot) ||
+        (slot.linear != nullptr && (options_.quantize || options_.lora.rank > 0 || !model_.adapter.empty()));
     if (!may_change) continue;  // it keeps its mapped view
     slot.stored = own(type, slot.shape);
-    NIBBLE_TRY(values, entry->file->tensor(*entry->info));
+    NIBBLE_TRY(in_file, entry->file->tensor(*entry->info));
+    const Tensor values =
+        slot.linear != nullptr ? slot.linear->weight : in_file;  // a merged adapter is in memory alone
+    NIBBLE_CHECK(values.bytes() == slot.stored.bytes());
     std::memcpy(slot.stored.raw(), values.raw(), values.bytes());
   }
   return {};
@@ -399,6 +403,14 @@ std::vector<QuantizedLinear> Student::quantized() const {
   std::vector<QuantizedLinear> list;
   for (const Slot& slot : slots_) {
     if (slot.group >= 0) list.push_back({module_of(slot.name), slot.linear});
+  }
+  return list;
+}
+
+std::vector<LoraPair> Student::adapters() const {
+  std::vector<LoraPair> list;
+  for (const Slot& slot : slots_) {
+    if (slot.adapter) list.push_back({module_of(slot.name), slot.adapter->a, slot.adapter->b});
   }
   return list;
 }

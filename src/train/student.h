@@ -69,6 +69,12 @@ struct StoredTensor {
   Tensor values;  // bf16 or f32, in the shape of the file
 };
 
+/// A trained adapter, by the module it belongs to.
+struct LoraPair {
+  std::string module;
+  Tensor a, b;  // [in,r] (PEFT's A transposed) and [out,r] f32
+};
+
 /// Scales and codes of a quantized linear, by module.
 struct QuantizedLinear {
   std::string module;
@@ -78,7 +84,8 @@ struct QuantizedLinear {
 /// Not movable: tensors point into it. One thread at a time.
 class Student {
  public:
-  /// Takes the model over. `folder` is where it was loaded from: its headers say how tensors are stored. Errors:
+  /// Takes the model over, a merged adapter included. `folder` is where it was loaded from: its headers say how tensors
+  /// are stored. Errors:
   /// `invalid_argument` for a quantized checkpoint, an exclude that matches nothing, a calibration that lacks a module;
   /// `unsupported` for F16 tensors.
   static Result<std::unique_ptr<Student>> create(Context& cx, const Path& folder, checkpoint::LoadedModel model,
@@ -107,6 +114,7 @@ class Student {
   /// Of every tensor that may differ from the source.
   std::vector<StoredTensor> stored() const;
   std::vector<QuantizedLinear> quantized() const;
+  std::vector<LoraPair> adapters() const;
   const StudentOptions& options() const { return options_; }
   double lora_scale() const;
 

@@ -163,6 +163,8 @@ class Loop {
   Status save_now() {
     NIBBLE_RETURN_IF_ERROR(save_state(output_, state_, student_));
     NIBBLE_RETURN_IF_ERROR(prune_states(output_, options_.keep));
+    if (student_.options().lora.rank > 0)
+      NIBBLE_RETURN_IF_ERROR(exporter_.write_adapter(student_, output_ / "adapter"));
     return exporter_.write(student_, output_ / "last");
   }
 

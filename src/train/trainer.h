@@ -1,6 +1,7 @@
 // The training loop: batches, gradients, clipping, update, validation, saving. It writes
 //
 //   OUT/checkpoints/step-N/   what --resume continues from (run_state.h)
+//   OUT/adapter/              the newest adapter alone, in PEFT's layout, where one is trained
 //   OUT/best, OUT/last        checkpoints to serve: the lowest validation loss, and the newest (export.h)
 // and tells an observer about every step and evaluation.
 #pragma once
