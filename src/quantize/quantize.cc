@@ -55,19 +55,9 @@ class Quantizer {
 
   // Activations first: a missing calibration entry is found before any weight is read.
   Status find_input_scales() {
-    groups_.resize(static_cast<size_t>(job_.plan.groups));
-    if (options_.input_amax.empty()) return {};
-    for (const PlannedTensor& tensor : job_.plan.tensors) {
-      if (!tensor.quantized()) continue;
-      const auto entry = options_.input_amax.find(tensor.module);
-      const float amax = entry == options_.input_amax.end() ? 0 : entry->second;
-      const float scale = nvfp4_tensor_scale(amax).ws2;
-      if (nvfp4_tensor_scale(amax).zero || !std::isfinite(amax)) {
-        return invalid_argument("calibration: {}: expected an input amax above 0, got {}", tensor.module, amax)
-            .with_hint("calibrate on text that reaches every layer, or quantize without --calib");
-      }
-      group(tensor).input_scale = std::max(group(tensor).input_scale, scale);
-    }
+    NIBBLE_TRY(scales, group_input_scales(job_.plan, options_.input_amax));
+    groups_.resize(scales.size());
+    for (size_t i = 0; i < scales.size(); ++i) groups_[i].input_scale = scales[i];
     return {};
   }
 
@@ -255,6 +245,24 @@ double QuantizeReport::relative_error() const {
     error += tensor.stats.error;
   }
   return energy > 0 ? error / energy : 0;
+}
+
+Result<std::vector<float>> group_input_scales(const Plan& plan, const std::map<std::string, float>& input_amax) {
+  std::vector<float> scales(static_cast<size_t>(plan.groups), 0.0f);
+  if (input_amax.empty()) return scales;
+  for (const PlannedTensor& tensor : plan.tensors) {
+    if (!tensor.quantized()) continue;
+    const auto entry = input_amax.find(tensor.module);
+    const float amax = entry == input_amax.end() ? 0 : entry->second;
+    const Nvfp4TensorScale scale = nvfp4_tensor_scale(amax);
+    if (scale.zero || !std::isfinite(amax)) {
+      return invalid_argument("calibration: {}: expected an input amax above 0, got {}", tensor.module, amax)
+          .with_hint("calibrate on text that reaches every layer, or quantize without --calib");
+    }
+    float& group = scales[static_cast<size_t>(tensor.group)];
+    group = std::max(group, scale.ws2);
+  }
+  return scales;
 }
 
 Result<Job> plan_folder(const Path& source, const QuantizeOptions& options) {

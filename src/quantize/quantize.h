@@ -73,6 +73,10 @@ struct Job {
   Plan plan;
 };
 
+/// The static input scale of every group of the plan: that of the largest entry among its members. Zeros without
+/// calibration. `invalid_argument` for a quantized module without an entry above 0.
+Result<std::vector<float>> group_input_scales(const Plan& plan, const std::map<std::string, float>& input_amax);
+
 /// Reads config and headers and makes the plan; touches no weight. `invalid_argument` for a checkpoint that is
 /// quantized already.
 Result<Job> plan_folder(const Path& source, const QuantizeOptions& options);

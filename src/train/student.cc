@@ -9,7 +9,7 @@
 #include "io/safetensors.h"
 #include "ops/optim/squared_norm.h"
 #include "ops/quant/nvfp4.h"
-#include "quantize/plan.h"
+#include "quantize/quantize.h"
 
 namespace nibble::train {
 
@@ -93,11 +93,15 @@ Result<std::unique_ptr<Student>> Student::create(Context& cx, const Path& folder
                                                  const StudentOptions& options) {
   std::unique_ptr<Student> student(new Student(options));
   NIBBLE_TRY(strategy, quantize::find_strategy(options.strategy));
+  quantize::QuantizeOptions plan_options;
+  plan_options.quantize = options.quantize;
+  plan_options.exclude = options.exclude;
+  plan_options.input_amax = options.input_amax;
+  NIBBLE_TRY(job, quantize::plan_folder(folder, plan_options));
   student->strategy_ = strategy;
   student->weights_ = std::move(model.weights);
-  student->model_ = std::move(model);
-  NIBBLE_RETURN_IF_ERROR(student->find_slots(folder));
-  if (options.quantize) NIBBLE_RETURN_IF_ERROR(student->choose_quantized(folder));
+  NIBBLE_RETURN_IF_ERROR(student->find_slots(job.weights, !model.adapter.empty()));
+  NIBBLE_RETURN_IF_ERROR(student->choose_quantized(job.plan));
   for (Slot& slot : student->slots_) {
     if (slot.stored.empty()) continue;
     if (options.lora.rank > 0) {
@@ -108,86 +112,56 @@ Result<std::unique_ptr<Student>> Student::create(Context& cx, const Path& folder
   }
   student->refresh(cx);
   for (Slot& slot : student->slots_) {
-    if (slot.group < 0) continue;
-    slot.first_codes = student->own(DType::u8, slot.linear->weight.shape());
-    slot.last_codes = student->own(DType::u8, slot.linear->weight.shape());
-    slot.first_scales = student->own(DType::f8e4m3, slot.linear->block_scale.shape());
-    copy_values(slot.linear->weight, slot.first_codes);
-    copy_values(slot.linear->weight, slot.last_codes);
-    copy_values(slot.linear->block_scale, slot.first_scales);
+    if (slot.group >= 0) student->remember_codes(slot);
   }
   return student;
 }
 
-Status Student::find_slots(const Path& folder) {
+Status Student::find_slots(const SafetensorsFolder& files, bool merged_adapter) {
   gradients_ = model::blank_weights(weights_.config, weights_.prefix, weights_.tied);
   Collector collector(slots_);
   model::visit_weights(weights_, collector);
   collector.second_walk();
   model::visit_weights(gradients_, collector);
 
-  NIBBLE_TRY(files, SafetensorsFolder::open(folder));
+  const bool linears_change = options_.quantize || options_.lora.rank > 0 || merged_adapter;
   for (Slot& slot : slots_) {
     const SafetensorsFolder::Entry* entry = files.find(slot.name);
-    if (entry == nullptr || !entry->info->type) {
-      return invalid_argument("train: {}: expected full-precision weights, got a quantized checkpoint", slot.name)
-          .with_hint("start from the BF16 folder it was made from");
-    }
-    const DType type = *entry->info->type;
-    if (type != DType::bf16 && type != DType::f32) {
-      return unsupported("train: {}: expected BF16 or F32, got {}", slot.name, entry->info->dtype)
+    if (entry == nullptr) return not_found("train: {}: expected it in the folder of the model, got none", slot.name);
+    const TensorInfo& info = *entry->info;
+    if (info.type != DType::bf16 && info.type != DType::f32) {
+      return unsupported("train: {}: expected BF16 or F32, got {}", slot.name, info.dtype)
           .with_hint("F16 overflows in training; convert the checkpoint to BF16 first");
     }
-    const bool may_change =
-        is_trained(slot) ||
-        (slot.linear != nullptr && (options_.quantize || options_.lora.rank > 0 || !model_.adapter.empty()));
-    if (!may_change) continue;  // it keeps its mapped view
-    slot.stored = own(type, slot.shape);
-    NIBBLE_TRY(in_file, entry->file->tensor(*entry->info));
-    const Tensor values =
-        slot.linear != nullptr ? slot.linear->weight : in_file;  // a merged adapter is in memory alone
-    NIBBLE_CHECK(values.bytes() == slot.stored.bytes());
-    std::memcpy(slot.stored.raw(), values.raw(), values.bytes());
+    if (!is_trained(slot) && !(slot.linear != nullptr && linears_change)) continue;  // it keeps its mapped view
+    slot.stored = own(*info.type, slot.shape);
+    NIBBLE_TRY(in_file, entry->file->tensor(info));
+    // A merged adapter is in memory alone; vectors are f32 there whatever the file holds.
+    copy_values(slot.linear != nullptr ? slot.linear->weight : in_file, slot.stored);
   }
   return {};
 }
 
-Status Student::choose_quantized(const Path& folder) {
-  NIBBLE_TRY(files, SafetensorsFolder::open(folder));
-  std::vector<const TensorInfo*> infos;
-  for (const SafetensorsFolder::Entry& entry : files.tensors()) infos.push_back(entry.info);
-  quantize::PlanOptions plan_options;
-  plan_options.exclude = options_.exclude;
-  plan_options.tied = weights_.tied;
-  plan_options.quantized_inputs = !options_.input_amax.empty();
-  NIBBLE_TRY(plan, quantize::make_plan(infos, plan_options));
-
+Status Student::choose_quantized(const quantize::Plan& plan) {
+  NIBBLE_TRY(input_scales, quantize::group_input_scales(plan, options_.input_amax));
+  std::map<std::string_view, const quantize::PlannedTensor*> planned;
+  for (const quantize::PlannedTensor& tensor : plan.tensors) {
+    if (tensor.quantized()) planned.emplace(tensor.source->name, &tensor);
+  }
   if (options_.tie_groups) groups_.resize(static_cast<size_t>(plan.groups));
   for (size_t i = 0; i < slots_.size(); ++i) {
     Slot& slot = slots_[i];
-    const auto planned = std::find_if(plan.tensors.begin(), plan.tensors.end(),
-                                      [&](const quantize::PlannedTensor& t) { return t.source->name == slot.name; });
-    if (planned == plan.tensors.end() || !planned->quantized()) continue;
+    const auto found = planned.find(slot.name);
+    if (found == planned.end()) continue;
     if (!options_.tie_groups) groups_.emplace_back();
-    slot.group = options_.tie_groups ? planned->group : static_cast<int64_t>(groups_.size()) - 1;
-    Group& group = groups_[static_cast<size_t>(slot.group)];
-    group.members.push_back(i);
-    if (options_.input_amax.empty()) continue;
-    const auto amax = options_.input_amax.find(planned->module);
-    if (amax == options_.input_amax.end() || nvfp4_tensor_scale(amax->second).zero) {
-      return invalid_argument("calibration: {}: expected an input amax above 0, got none", planned->module)
-          .with_hint("calibrate on text that reaches every layer, or train weights only");
-    }
-    group.input_scale = std::max(group.input_scale, nvfp4_tensor_scale(amax->second).ws2);
-  }
-  for (const Group& group : groups_) {
-    for (size_t i : group.members) {
-      ops::Linear& linear = *slots_[i].linear;
-      linear.format = ops::WeightFormat::nvfp4;
-      linear.weight = own(DType::u8, {linear.out, linear.in / 2});
-      linear.block_scale = own(DType::f8e4m3, {linear.out, linear.in / kNvfp4Block});
-      linear.input_scale = group.input_scale;
-    }
+    slot.group = options_.tie_groups ? found->second->group : static_cast<int64_t>(groups_.size()) - 1;
+    groups_[static_cast<size_t>(slot.group)].members.push_back(i);
+
+    ops::Linear& linear = *slot.linear;
+    linear.format = ops::WeightFormat::nvfp4;
+    linear.weight = own(DType::u8, {linear.out, linear.in / 2});
+    linear.block_scale = own(DType::f8e4m3, {linear.out, linear.in / kNvfp4Block});
+    linear.input_scale = input_scales[static_cast<size_t>(found->second->group)];
   }
   return {};
 }
@@ -214,6 +188,16 @@ ops::Moment Student::moment(int64_t n) {
 void Student::add_trained(std::string name, const Tensor& w, const Tensor& low, const Tensor& gradient, bool decay) {
   const int64_t n = w.elements();
   trained_.push_back({std::move(name), {flat(w), flat(low), flat(gradient), moment(n), moment(n)}, decay});
+}
+
+void Student::remember_codes(Slot& slot) {
+  const ops::Linear& linear = *slot.linear;
+  slot.first_codes = own(DType::u8, linear.weight.shape());
+  slot.last_codes = own(DType::u8, linear.weight.shape());
+  slot.first_scales = own(DType::f8e4m3, linear.block_scale.shape());
+  copy_values(linear.weight, slot.first_codes);
+  copy_values(linear.weight, slot.last_codes);
+  copy_values(linear.block_scale, slot.first_scales);
 }
 
 void Student::make_trained(Slot& slot) {
@@ -309,20 +293,19 @@ void Student::refresh(Context& cx) {
     if (options_.scales == Scales::dynamic || !scales_chosen_) choose_group_scales(cx, group);
     for (size_t i : group.members) {
       const ops::Linear& linear = *slots_[i].linear;
-      ops::nvfp4_encode(cx, slots_[i].stored, {linear.tensor_scale, group.amax == 0}, linear.block_scale,
-                        linear.weight);
+      ops::nvfp4_encode(cx, slots_[i].stored, group.scale, linear.block_scale, linear.weight);
     }
   }
   scales_chosen_ = true;
 }
 
 void Student::choose_group_scales(Context& cx, Group& group) {
-  group.amax = 0;
-  for (size_t i : group.members) group.amax = std::max(group.amax, ops::tensor_amax(cx, slots_[i].stored).amax);
-  const Nvfp4TensorScale scale = nvfp4_tensor_scale(group.amax, strategy_.range);
+  float amax = 0;
+  for (size_t i : group.members) amax = std::max(amax, ops::tensor_amax(cx, slots_[i].stored).amax);
+  group.scale = nvfp4_tensor_scale(amax, strategy_.range);
   for (size_t i : group.members) {
-    slots_[i].linear->tensor_scale = scale.ws2;
-    strategy_.choose_scales(cx, slots_[i].stored, scale, slots_[i].linear->block_scale);
+    slots_[i].linear->tensor_scale = group.scale.ws2;
+    strategy_.choose_scales(cx, slots_[i].stored, group.scale, slots_[i].linear->block_scale);
   }
 }
 

@@ -18,6 +18,7 @@
 #include "checkpoint/load.h"
 #include "model/backward.h"
 #include "ops/optim/adamw.h"
+#include "quantize/plan.h"
 #include "quantize/strategy.h"
 
 namespace nibble::train {
@@ -139,15 +140,15 @@ class Student {
   };
   struct Group {
     std::vector<size_t> members;  // of slots_
-    float amax = 0;
-    float input_scale = 0;
+    Nvfp4TensorScale scale;
   };
   class Collector;
 
   explicit Student(StudentOptions options) : options_(std::move(options)) {}
-  Status find_slots(const Path& folder);
-  Status choose_quantized(const Path& folder);
+  Status find_slots(const SafetensorsFolder& files, bool merged_adapter);
+  Status choose_quantized(const quantize::Plan& plan);
   bool is_trained(const Slot& slot) const;
+  void remember_codes(Slot& slot);
   void make_trained(Slot& slot);
   void make_adapter(Slot& slot);
   void add_trained(std::string name, const Tensor& w, const Tensor& low, const Tensor& gradient, bool decay);
@@ -159,7 +160,6 @@ class Student {
 
   StudentOptions options_;
   quantize::Strategy strategy_{};
-  checkpoint::LoadedModel model_;
   model::Weights weights_;
   model::Gradients gradients_;
   std::vector<Buffer> buffers_;
