@@ -8,7 +8,7 @@ void Losses::add(const Losses& other) {
   loss += other.loss;
   ce += other.ce;
   kl += other.kl;
-  entropy += other.entropy;
+  teacher_entropy += other.teacher_entropy;
   ce_rows += other.ce_rows;
   correct += other.correct;
   kl_rows += other.kl_rows;
@@ -62,15 +62,7 @@ Result<Losses> LossPass::run(Context& cx, const Batch& batch, const Totals& tota
   } else {
     sums = ops::head_loss(cx, rows_, hidden, weights.lm_head, teacher, head);
   }
-  return Losses{.loss = sums.loss,
-                .ce = sums.ce,
-                .kl = sums.kl,
-                .entropy = sums.teacher_entropy,
-                .ce_rows = sums.ce_rows,
-                .correct = sums.correct,
-                .kl_rows = sums.kl_rows,
-                .agree = sums.agree,
-                .tokens = T};
+  return Losses{sums, T};
 }
 
 }  // namespace nibble::train

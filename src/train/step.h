@@ -29,12 +29,8 @@ struct Totals {
   }
 };
 
-/// `loss` is what the gradients belong to; the rest are plain sums over rows.
-struct Losses {
-  double loss = 0;
-  double ce = 0, kl = 0, entropy = 0;  // entropy: the teacher's
-  int64_t ce_rows = 0, correct = 0;    // rows with a label; of these, the largest logit is the label's
-  int64_t kl_rows = 0, agree = 0;      // rows with a KL weight; of these, both largest logits are the same token's
+/// The head's sums over the rows of one or more batches; `loss` is what the gradients belong to.
+struct Losses : ops::HeadLoss {
   int64_t tokens = 0;
 
   double mean_ce() const { return ce_rows > 0 ? ce / static_cast<double>(ce_rows) : 0; }
