@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -238,6 +239,20 @@ Status OutputFolder::commit() {
   std::filesystem::remove(path_, ignored);  // an empty folder of that name, if any
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) return os_error("rename", path_, errno);
   temporary_.clear();
+  return {};
+}
+
+Status replace_folder(const Path& fresh, const Path& target) {
+  NIBBLE_RETURN_IF_ERROR(inject("rename", target));
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(fresh, ignored))
+    return not_found("{}: expected a folder, got none", fresh.string());
+  if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
+    std::filesystem::remove_all(fresh, ignored);  // by now the old contents
+    return {};
+  }
+  std::filesystem::remove_all(target, ignored);
+  if (::rename(fresh.c_str(), target.c_str()) != 0) return os_error("rename", target, errno);
   return {};
 }
 

@@ -105,6 +105,11 @@ class OutputFolder {
   Path path_, temporary_;
 };
 
+/// `fresh` takes the place of `target`, whose old contents go. Both are folders beside each other; target may be
+/// absent. Exchanged in one step where the file system can, so that a complete folder stands under the name at every
+/// moment.
+Status replace_folder(const Path& fresh, const Path& target);
+
 /// For tests: called before every operation with its name ("open", "read", "write", "sync", "rename", "mkdir") and
 /// path; a Status that is not ok makes the operation fail with it. An empty function switches injection off.
 using FileFaults = std::function<Status(std::string_view operation, const Path& path)>;

@@ -79,6 +79,21 @@ TEST_F(FileTest, CommittedFolderReplacesAnEmptyOneButNeverAFullOne) {
   EXPECT_EQ(OutputFolder::create(dir_ / "out").status().code(), Code::invalid_argument);
 }
 
+TEST_F(FileTest, AFreshFolderTakesThePlaceOfTheOld) {
+  const Path fresh = dir_ / "fresh", target = dir_ / "target";
+  for (const std::string text : {"first", "second"}) {  // the first time there is no target yet
+    ASSERT_TRUE(std::filesystem::create_directory(fresh));
+    ASSERT_TRUE(write_file(fresh / "file", text).ok());
+    ASSERT_TRUE(write_file(fresh / ("only in " + text), "").ok());
+    ASSERT_TRUE(replace_folder(fresh, target).ok());
+    EXPECT_FALSE(std::filesystem::exists(fresh));
+    EXPECT_EQ(*read_file(target / "file"), text);
+  }
+  EXPECT_FALSE(std::filesystem::exists(target / "only in first"));
+  EXPECT_EQ(replace_folder(dir_ / "absent", target).code(), Code::not_found);
+  EXPECT_EQ(*read_file(target / "file"), "second");  // nothing is lost
+}
+
 TEST(AppendFile, GrowsAcrossOpenings) {
   const Path path = Path(testing::TempDir()) / "nibble_append_file";
   std::filesystem::remove(path);

@@ -26,14 +26,6 @@ Status check_codes(const Path& folder, const Student& student) {
   return {};
 }
 
-Status replace_folder(const Path& fresh, const Path& output) {
-  std::error_code error;
-  std::filesystem::remove_all(output, error);
-  std::filesystem::rename(fresh, output, error);
-  if (error) return io("{}: expected a folder that can be replaced: {}", output.string(), error.message());
-  return {};
-}
-
 }  // namespace
 
 Status Exporter::write(const Student& student, const Path& output) const {
