@@ -1,6 +1,5 @@
 #include <cctype>
 
-#include "checkpoint/adapter.h"
 #include "checkpoint/synthetic.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
@@ -55,12 +54,7 @@ Result<checkpoint::LoadedModel> open_weights(const Flags& flags, ThreadPool& poo
     options.pool = &pool;
     options.progress = bar.callback();
     options.cancel = cancel;
-    NIBBLE_TRY(model, checkpoint::load_checkpoint(flags.dir, options));
-    if (!flags.adapter.empty()) {
-      NIBBLE_TRY(adapter, checkpoint::Adapter::open(flags.adapter));
-      NIBBLE_RETURN_IF_ERROR(checkpoint::merge_adapter(pool, model, adapter));
-    }
-    return std::move(model);
+    return load_model(flags.dir, flags.adapter, options);
   }
   checkpoint::SyntheticOptions options;
   options.progress = bar.callback();

@@ -3,10 +3,12 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <map>
 #include <memory>
 
 #include "base/result.h"
 #include "checkpoint/load.h"
+#include "tensor/context.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -33,9 +35,16 @@ struct OpenModel {
 };
 /// With `adapter`, a folder that PEFT or Unsloth saved, merged into the weights in f32 before anything else.
 Result<OpenModel> open_model(const Path& dir, const Path& adapter = {});
+/// The weights alone. options.pool does the merging, too; without one a pool of all cores.
+Result<checkpoint::LoadedModel> load_model(const Path& dir, const Path& adapter,
+                                           const checkpoint::LoadOptions& options = {});
 /// The flag that names one.
 void add_adapter_flag(CLI::App& command, Path& adapter, const std::string& flag = "--adapter",
                       const std::string& of = "the model");
+
+/// Largest input of every linear over the first `samples` conversations of a chat JSONL (0 = all), with a progress bar.
+Result<std::map<std::string, float>> calibrated_amax(Context& cx, const OpenModel& open, const Path& chats,
+                                                     int64_t samples);
 
 /// The last part of a folder's path: what a model is called where no name was given.
 std::string folder_name(const Path& dir);

@@ -1,23 +1,25 @@
 #include "checkpoint/adapter.h"
 #include "cli/command.h"
+#include "cli/terminal.h"
+#include "quantize/calibrate.h"
+#include "text/chat_data.h"
 
 namespace nibble::cli {
 
-namespace {
-
-Result<checkpoint::LoadedModel> load_merged(const Path& dir, const Path& folder) {
+Result<checkpoint::LoadedModel> load_model(const Path& dir, const Path& folder,
+                                           const checkpoint::LoadOptions& options) {
+  if (folder.empty()) return checkpoint::load_checkpoint(dir, options);
   NIBBLE_TRY(adapter, checkpoint::Adapter::open(folder));
-  NIBBLE_TRY(model, checkpoint::load_checkpoint(dir, {}));
-  ThreadPool pool;
+  NIBBLE_TRY(model, checkpoint::load_checkpoint(dir, options));
+  std::optional<ThreadPool> own;
+  ThreadPool& pool = options.pool != nullptr ? *options.pool : own.emplace();
   NIBBLE_RETURN_IF_ERROR(checkpoint::merge_adapter(pool, model, adapter));
   return std::move(model);
 }
 
-}  // namespace
-
 Result<OpenModel> open_model(const Path& dir, const Path& adapter) {
   OpenModel open;
-  NIBBLE_TRY(model, adapter.empty() ? checkpoint::load_checkpoint(dir, {}) : load_merged(dir, adapter));
+  NIBBLE_TRY(model, load_model(dir, adapter));
   open.model = std::make_shared<checkpoint::LoadedModel>(std::move(model));
   NIBBLE_TRY(tokenizer, text::Tokenizer::load(dir));
   open.tokenizer = std::make_shared<const text::Tokenizer>(std::move(tokenizer));
@@ -28,6 +30,14 @@ Result<OpenModel> open_model(const Path& dir, const Path& adapter) {
 
 void add_adapter_flag(CLI::App& command, Path& adapter, const std::string& flag, const std::string& of) {
   command.add_option(flag, adapter, "a LoRA adapter's folder (PEFT, Unsloth), merged into " + of + " first");
+}
+
+Result<std::map<std::string, float>> calibrated_amax(Context& cx, const OpenModel& open, const Path& chats,
+                                                     int64_t samples) {
+  NIBBLE_TRY(ids, text::tokenize_chats(chats, *open.chat_template, *open.tokenizer, samples));
+  ProgressBar bar("calibrate");
+  NIBBLE_TRY(calibration, quantize::calibrate(cx, open.model->weights, ids, bar.callback()));
+  return std::move(calibration.input_amax);
 }
 
 std::string folder_name(const Path& dir) {

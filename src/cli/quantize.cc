@@ -3,8 +3,6 @@
 #include "checkpoint/adapter.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
-#include "quantize/calibrate.h"
-#include "text/chat_data.h"
 
 namespace nibble::cli {
 namespace {
@@ -16,16 +14,6 @@ struct Flags {
   int threads = 0;
   bool plan = false, json = false;
 };
-
-Result<std::map<std::string, float>> calibrated_amax(const Flags& flags, ThreadPool& pool, const CancelToken& cancel) {
-  NIBBLE_TRY(open, open_model(flags.dir, flags.adapter));
-  NIBBLE_TRY(chats, text::tokenize_chats(flags.calib, *open.chat_template, *open.tokenizer, flags.samples));
-  Context cx(pool, Numeric::exact);
-  cx.cancel = cancel;
-  ProgressBar bar("calibrate");
-  NIBBLE_TRY(calibration, quantize::calibrate(cx, open.model->weights, chats, bar.callback()));
-  return calibration.input_amax;
-}
 
 Json plan_json(const quantize::Plan& plan) {
   Json rows = Json::array();
@@ -108,7 +96,10 @@ Result<int> run(Flags flags) {
     return invalid_argument("quantize: expected --output OUT").with_hint("or --plan, to see what would be done");
   }
   if (!flags.calib.empty()) {
-    NIBBLE_TRY(amax, calibrated_amax(flags, pool, flags.options.cancel));
+    NIBBLE_TRY(open, open_model(flags.dir, flags.adapter));
+    Context cx(pool, Numeric::exact);
+    cx.cancel = flags.options.cancel;
+    NIBBLE_TRY(amax, calibrated_amax(cx, open, flags.calib, flags.samples));
     flags.options.input_amax = std::move(amax);
   }
   ProgressBar bar("quantize", true);

@@ -4,8 +4,6 @@
 #include "cli/command.h"
 #include "cli/data_flags.h"
 #include "cli/terminal.h"
-#include "quantize/calibrate.h"
-#include "text/chat_data.h"
 #include "train/metrics.h"
 #include "train/report.h"
 #include "train/sha256.h"
@@ -133,13 +131,6 @@ Result<train::Dataset> load_data(const Flags& flags, const Path& file, const Ope
   NIBBLE_TRY(data, train::load_dataset(file, *open.tokenizer, *open.chat_template, options, bar.callback()));
   if (limit > 0 && data.samples.size() > static_cast<size_t>(limit)) data.samples.resize(static_cast<size_t>(limit));
   return std::move(data);
-}
-
-Result<std::map<std::string, float>> calibrated_amax(const Flags& flags, const OpenModel& open, Context& cx) {
-  NIBBLE_TRY(chats, text::tokenize_chats(flags.calib, *open.chat_template, *open.tokenizer, flags.samples));
-  ProgressBar bar("calibrate");
-  NIBBLE_TRY(calibration, quantize::calibrate(cx, open.model->weights, chats, bar.callback()));
-  return calibration.input_amax;
 }
 
 // What the run tells the terminal and the metrics.
@@ -301,7 +292,7 @@ Result<int> run(Flags flags) {
   Context cx(pool, Numeric::exact);
   cx.cancel = interrupt_token();
   if (!flags.calib.empty()) {
-    NIBBLE_TRY(amax, calibrated_amax(flags, open, cx));
+    NIBBLE_TRY(amax, calibrated_amax(cx, open, flags.calib, flags.samples));
     flags.student.input_amax = std::move(amax);
   }
   std::optional<checkpoint::LoadedModel> teacher_model;
