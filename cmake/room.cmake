@@ -22,8 +22,7 @@ function(nibble_test name)
   target_compile_options(nibble_tests_${name} PRIVATE
     $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fcx-limited-range>)
   target_link_libraries(nibble_tests_${name} PRIVATE ${T_LIBS} GTest::gtest_main)
-  # Helpers of tests share names; and what is only a test need not be fast where sanitizers make compiling slow.
-  set_target_properties(nibble_tests_${name} PROPERTIES UNITY_BUILD OFF)
+  # What is only a test need not be fast where sanitizers make compiling slow.
   target_compile_options(nibble_tests_${name} PRIVATE $<$<CONFIG:Debug>:-O0>)
   add_test(NAME ${name} COMMAND nibble_tests_${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT 600)
