@@ -5,12 +5,13 @@
 #include "base/rng.h"
 #include "checkpoint/adapter.h"
 #include "checkpoint/test_adapter.h"
+#include "tests/support/temporary_folder.h"
 
 namespace nibble::checkpoint {
 namespace {
 
+using test::TemporaryFolder;
 using testing::Blob;
-using testing::TemporaryFolder;
 using testing::TestAdapter;
 using testing::TestCheckpoint;
 

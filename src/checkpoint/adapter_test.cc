@@ -8,12 +8,13 @@
 #include "checkpoint/test_adapter.h"
 #include "model/names.h"
 #include "tensor/numeric.h"
+#include "tests/support/temporary_folder.h"
 
 namespace nibble::checkpoint {
 namespace {
 
+using test::TemporaryFolder;
 using testing::Blob;
-using testing::TemporaryFolder;
 using testing::TestAdapter;
 using testing::TestCheckpoint;
 

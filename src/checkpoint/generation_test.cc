@@ -3,11 +3,12 @@
 #include <gtest/gtest.h>
 
 #include "checkpoint/test_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace nibble::checkpoint {
 namespace {
 
-using testing::TemporaryFolder;
+using test::TemporaryFolder;
 using testing::write_plain;
 
 model::Config with_eos(std::vector<int32_t> ids) {

@@ -10,12 +10,13 @@
 #include "model/names.h"
 #include "ops/quant/nvfp4.h"
 #include "tensor/numeric.h"
+#include "tests/support/temporary_folder.h"
 
 namespace nibble::checkpoint {
 namespace {
 
+using test::TemporaryFolder;
 using testing::Blob;
-using testing::TemporaryFolder;
 using testing::TestCheckpoint;
 
 constexpr const char* kTinyVoice = NIBBLE_SOURCE_DIR "/models/tiny-voice";

@@ -7,12 +7,13 @@
 
 #include "checkpoint/modelopt_export.h"
 #include "checkpoint/test_folder.h"
+#include "tests/support/temporary_folder.h"
 
 namespace nibble::checkpoint {
 namespace {
 
+using test::TemporaryFolder;
 using testing::Blob;
-using testing::TemporaryFolder;
 using testing::TestCheckpoint;
 
 const std::string kUp = "model.layers.0.mlp.up_proj";

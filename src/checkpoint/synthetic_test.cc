@@ -11,13 +11,14 @@
 #include "model/names.h"
 #include "ops/quant/nvfp4.h"
 #include "tensor/numeric.h"
+#include "tests/support/temporary_folder.h"
 #include "text/tokenizer.h"
 
 namespace nibble::checkpoint {
 namespace {
 
 using model::TensorKind;
-using testing::TemporaryFolder;
+using test::TemporaryFolder;
 
 /// A model of the released vocabulary, otherwise as small as the rules allow.
 model::Config small_config(bool tied) {

@@ -1,27 +1,12 @@
 #include "checkpoint/test_folder.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <atomic>
 #include <fstream>
 
 #include "ops/quant/nvfp4.h"
 
 namespace nibble::checkpoint::testing {
-
-TemporaryFolder::TemporaryFolder() {
-  static std::atomic<int> counter{0};
-  path_ = std::filesystem::temp_directory_path() /
-          fmt::format("nibble-checkpoint-{}-{}", static_cast<long>(::getpid()), counter++);
-  std::filesystem::remove_all(path_);
-  std::filesystem::create_directories(path_);
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
 
 Json read_json_file(const Path& path) {
   Result<std::string> text = read_file(path);

@@ -19,17 +19,6 @@ struct Blob {
   std::string bytes;
 };
 
-/// A folder of its own under the system's temporary one, removed with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  const Path& path() const { return path_; }
-
- private:
-  Path path_;
-};
-
 /// The parts of a checkpoint folder. Keys of `files` beside the tensors: "config.json", "generation_config.json", ….
 struct TestCheckpoint {
   std::map<std::string, Blob> tensors;

@@ -11,14 +11,15 @@
 #include "checkpoint/load.h"
 #include "checkpoint/test_folder.h"
 #include "model/names.h"
+#include "tests/support/temporary_folder.h"
 
 namespace nibble::quantize {
 namespace {
 
 using checkpoint::testing::Blob;
 using checkpoint::testing::read_json_file;
-using checkpoint::testing::TemporaryFolder;
 using checkpoint::testing::TestCheckpoint;
+using test::TemporaryFolder;
 
 const std::string kUp = "model.layers.0.mlp.up_proj";
 

@@ -4,13 +4,14 @@
 #include "checkpoint/adapter.h"
 #include "checkpoint/test_adapter.h"
 #include "quantize/quantize.h"
+#include "tests/support/temporary_folder.h"
 
 namespace nibble::quantize {
 namespace {
 
-using checkpoint::testing::TemporaryFolder;
 using checkpoint::testing::TestAdapter;
 using checkpoint::testing::TestCheckpoint;
+using test::TemporaryFolder;
 
 std::map<std::string, std::string> tensors_of(const Path& folder) {
   std::map<std::string, std::string> out;

@@ -1,8 +1,7 @@
 #include "train/dataset.h"
+#include "tests/support/temporary_folder.h"
 
 #include <gtest/gtest.h>
-
-#include "train/test_files.h"
 
 namespace nibble::train {
 namespace {
@@ -20,7 +19,7 @@ class DatasetTest : public testing::Test {
     return load_dataset(dir_.write("chats.jsonl", text), tokenizer_, chat_template_, options);
   }
 
-  TestFolder dir_;
+  test::TemporaryFolder dir_;
   text::Tokenizer tokenizer_ = std::move(text::Tokenizer::load(kTinyVoice)).value();
   text::ChatTemplate chat_template_ = std::move(text::ChatTemplate::load(kTinyVoice)).value();
 };

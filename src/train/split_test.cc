@@ -7,8 +7,8 @@
 #include <set>
 
 #include "io/jsonl.h"
+#include "tests/support/temporary_folder.h"
 #include "train/record.h"
-#include "train/test_files.h"
 
 namespace nibble::train {
 namespace {
@@ -31,7 +31,7 @@ std::map<std::string, std::set<std::string>> lines_by_group(const Path& file) {
 }
 
 TEST(Split, KeepsGroupsTogetherAndLinesAsTheyAre) {
-  const TestFolder dir;
+  const test::TemporaryFolder dir;
   std::string text;
   for (int i = 0; i < 400; ++i) text += talk(fmt::format("p{}", i % 200), i) + "\n";
   const Path file = dir.write("all.jsonl", text);
@@ -58,7 +58,7 @@ TEST(Split, KeepsGroupsTogetherAndLinesAsTheyAre) {
 }
 
 TEST(Split, RefusesAnEmptySideAndBadLines) {
-  const TestFolder dir;
+  const test::TemporaryFolder dir;
   const Path one = dir.write("one.jsonl", talk("p", 1) + "\n" + talk("p", 2));
   const auto empty_side = split_file(one, dir / "out", 0.5, 1);
   ASSERT_FALSE(empty_side.ok());
@@ -71,7 +71,7 @@ TEST(Split, RefusesAnEmptySideAndBadLines) {
 }
 
 TEST(Dedupe, KeepsTheFirstOfEqualConversations) {
-  const TestFolder dir;
+  const test::TemporaryFolder dir;
   const Path file = dir.write("f.jsonl", talk("a", 1) + "\n" + talk("b", 1) + "\n" + talk("a", 2) + "\n");
   const auto report = dedupe_file(file, dir / "out.jsonl");
   ASSERT_TRUE(report.ok()) << report.status().text();

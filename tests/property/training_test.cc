@@ -1,12 +1,12 @@
 // What training promises whatever the weights are: masks, packing, recomputation, threads, resume, export.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
 
 #include "base/rng.h"
 #include "tests/support/models.h"
+#include "tests/support/temporary_folder.h"
 #include "train/trainer.h"
 
 namespace nibble::test {
@@ -16,21 +16,6 @@ using train::Batch;
 using train::Sample;
 
 const Path kMicro = kGolden / "micro";
-
-class RunFolder {
- public:
-  RunFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "nibble-training-XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~RunFolder() { std::filesystem::remove_all(path_); }
-  RunFolder(const RunFolder&) = delete;
-  RunFolder& operator=(const RunFolder&) = delete;
-  Path operator/(const char* name) const { return path_ / name; }
-
- private:
-  Path path_;
-};
 
 // Sequences of random ids; every third token is not trained.
 std::vector<Sample> random_samples(int count, int64_t vocab) {
@@ -137,7 +122,7 @@ struct Format {
 class Resume : public Training, public testing::WithParamInterface<Format> {};
 
 TEST_P(Resume, EqualsTheRunWithoutABreakBitForBit) {
-  const RunFolder folder;
+  const TemporaryFolder folder;
   train::TrainerOptions options;
   options.schedule.lr = 1e-3f;
   options.epochs = 3;
@@ -194,7 +179,7 @@ class Export : public Training, public testing::WithParamInterface<bool> {};
 
 // The exporter itself compares codes and scales; here the loaded folder computes what the training forward computed.
 TEST_P(Export, LoadsToTheLogitsOfTheTrainingForward) {
-  const RunFolder folder;
+  const TemporaryFolder folder;
   train::StudentOptions how{.quantize = true};
   if (GetParam()) {
     load(kMicro).weights.for_each_linear(

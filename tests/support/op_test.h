@@ -69,6 +69,16 @@ class TestTensor {
   Tensor view;
 };
 
+/// Scales every row of n elements to length 1.
+inline void to_unit_rows(const TestTensor& x, size_t n) {
+  const auto values = x.values();
+  for (size_t row = 0; row < values.size(); row += n) {
+    double squares = 0;
+    for (size_t i = 0; i < n; ++i) squares += static_cast<double>(values[row + i]) * values[row + i];
+    for (size_t i = 0; i < n; ++i) values[row + i] /= static_cast<float>(std::sqrt(squares));
+  }
+}
+
 /// Compares with the oracle and prints how far the worst element is, whether or not it passes.
 inline void expect_close(const TestTensor& actual, const std::vector<double>& expected, const Tolerance& tolerance,
                          const char* what) {

@@ -30,15 +30,6 @@ const std::vector<Case> kCases = {
     {"real head size", 1, 1, 128, 128, -0.3f, -1e-3f, 0, 1},
 };
 
-void to_unit_rows(const TestTensor& x, size_t n) {
-  const auto values = x.values();
-  for (size_t row = 0; row < values.size(); row += n) {
-    double squares = 0;
-    for (size_t i = 0; i < n; ++i) squares += static_cast<double>(values[row + i]) * values[row + i];
-    for (size_t i = 0; i < n; ++i) values[row + i] /= static_cast<float>(std::sqrt(squares));
-  }
-}
-
 Inputs inputs(Rng& rng, const Case& c, int64_t t) {
   Inputs in{.q = TestTensor::normal(rng, {t, c.key_heads, c.key_size}),
             .k = TestTensor::normal(rng, {t, c.key_heads, c.key_size}),

@@ -42,15 +42,6 @@ struct Gradients {
   TestTensor dq, dk, dv, dg, dbeta, dS0;
 };
 
-void to_unit_rows(const TestTensor& x, size_t n) {
-  const auto values = x.values();
-  for (size_t row = 0; row < values.size(); row += n) {
-    double squares = 0;
-    for (size_t i = 0; i < n; ++i) squares += static_cast<double>(values[row + i]) * values[row + i];
-    for (size_t i = 0; i < n; ++i) values[row + i] /= static_cast<float>(std::sqrt(squares));
-  }
-}
-
 Inputs inputs(Rng& rng, const Case& c, int64_t t) {
   Inputs in{.dy = TestTensor::normal(rng, {t, c.heads, c.value_size}),
             .q = TestTensor::normal(rng, {t, c.key_heads, c.key_size}),

@@ -60,11 +60,6 @@ HWY_EXPORT(rms_norm_rows);
 HWY_EXPORT(l2_norm_rows);
 HWY_EXPORT(gated_rms_norm_rows);
 
-int64_t last_dim(const Tensor& x) {
-  NIBBLE_CHECK(x.rank() > 0 && x.dim(x.rank() - 1) > 0);
-  return x.dim(x.rank() - 1);
-}
-
 }  // namespace
 
 void rms_norm(Context& cx, const Tensor& x, const Tensor& w, float eps, Gain gain, Tensor& y) {

@@ -103,11 +103,6 @@ HWY_EXPORT(rms_norm_vjp_rows);
 HWY_EXPORT(l2_norm_vjp_rows);
 HWY_EXPORT(gated_rms_norm_vjp_rows);
 
-int64_t last_dim(const Tensor& x) {
-  NIBBLE_CHECK(x.rank() > 0 && x.dim(x.rank() - 1) > 0);
-  return x.dim(x.rank() - 1);
-}
-
 bool is_gain(const Tensor& dw, int64_t n) {
   return dw.empty() || dw.shape() == Shape{n};
 }
