@@ -81,6 +81,8 @@ void add_gate(CLI::App& app, Action& action) {
   command->add_option("--api-key-file", flags->api_key_file, "file with the server's key");
   command->add_option("--cases", flags->gate.cases, "cases as JSONL")->required();
   command->add_option("--limit", flags->gate.limit, "play the first N cases (0 = all)")->check(CLI::NonNegativeNumber);
+  command->add_option("--sample", flags->gate.sample, "play N of them, every category with its share (0 = all)")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--max-tokens", flags->gate.endpoint.max_tokens, "longest reply")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();

@@ -1,5 +1,7 @@
 #include "gate/cases.h"
 
+#include <algorithm>
+#include <map>
 #include <set>
 
 namespace nibble::gate {
@@ -154,6 +156,38 @@ Result<std::vector<Case>> parse_cases(std::string_view text, std::string_view na
 Result<std::vector<Case>> read_cases(const Path& file) {
   NIBBLE_TRY(text, read_file(file, kMaxFileBytes));
   return parse_cases(text, file.string());
+}
+
+std::vector<Case> stratified(std::vector<Case> cases, size_t count) {
+  if (count >= cases.size()) return cases;
+  struct Stratum {
+    size_t cases = 0, quota = 0, remainder = 0;
+  };
+  std::vector<Stratum> strata;  // in the order in which categories appear
+  std::map<std::string, size_t> index;
+  for (const Case& one : cases) {
+    const auto [at, added] = index.try_emplace(one.category, strata.size());
+    if (added) strata.emplace_back();
+    ++strata[at->second].cases;
+  }
+  size_t left = count;
+  std::vector<Stratum*> by_remainder;
+  for (Stratum& s : strata) {
+    s.quota = count * s.cases / cases.size();
+    s.remainder = count * s.cases % cases.size();
+    left -= s.quota;
+    by_remainder.push_back(&s);
+  }
+  std::stable_sort(by_remainder.begin(), by_remainder.end(),
+                   [](const Stratum* a, const Stratum* b) { return a->remainder > b->remainder; });
+  for (size_t i = 0; i < left; ++i) ++by_remainder[i]->quota;
+  std::erase_if(cases, [&](const Case& one) {
+    size_t& quota = strata[index[one.category]].quota;
+    if (quota == 0) return true;
+    --quota;
+    return false;
+  });
+  return cases;
 }
 
 }  // namespace nibble::gate

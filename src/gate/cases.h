@@ -43,4 +43,8 @@ struct Case {
 Result<std::vector<Case>> parse_cases(std::string_view text, std::string_view name);
 Result<std::vector<Case>> read_cases(const Path& file);
 
+/// `count` of the cases in their order, every category with its share of them to within one case (largest remainder,
+/// ties to the category that comes first): the first ones of each. All of them when there are not more.
+std::vector<Case> stratified(std::vector<Case> cases, size_t count);
+
 }  // namespace nibble::gate

@@ -47,6 +47,26 @@ TEST(Cases, ReadsTheSmallWorld) {
   EXPECT_EQ(categories["direct_action"], 33);
 }
 
+TEST(Cases, ASampleHasEveryCategoryByItsShare) {
+  std::vector<Case> cases;
+  for (int i = 0; i < 10; ++i) {
+    Case one;
+    one.id = std::to_string(i);
+    one.category = i == 0 ? "rare" : i % 3 == 0 ? "some" : "most";  // 1, 3 and 6 of them
+    cases.push_back(one);
+  }
+  const auto ids = [&](size_t count) {
+    std::string text;
+    for (const Case& one : stratified(cases, count)) text += one.id;
+    return text;
+  };
+  EXPECT_EQ(ids(10), "0123456789");
+  EXPECT_EQ(ids(11), "0123456789");
+  EXPECT_EQ(ids(5), "01234");  // .5, 1.5 and 3: the half goes to the category that comes first
+  EXPECT_EQ(ids(1), "1");      // .1, .3 and .6
+  EXPECT_EQ(ids(0), "");
+}
+
 struct Broken {
   const char* text;
   const char* message;

@@ -125,6 +125,7 @@ Result<GateReport> run_gate(const GateOptions& options, const Progress& progress
   const Stopwatch watch;
   NIBBLE_TRY(cases, read_cases(options.cases));
   if (options.limit > 0 && options.limit < cases.size()) cases.resize(options.limit);
+  if (options.sample > 0) cases = stratified(std::move(cases), options.sample);
   GateOptions resolved = options;
   if (resolved.endpoint.model.empty()) {
     NIBBLE_TRY(ids, ChatEndpoint(options.endpoint).models());

@@ -14,8 +14,9 @@ namespace nibble::gate {
 struct GateOptions {
   EndpointOptions endpoint;  // an empty model means the first that the server lists
   Path cases;
-  size_t limit = 0;  // the first so many cases; 0 = all
-  int jobs = 1;      // cases played at once
+  size_t limit = 0;   // the first so many cases; 0 = all
+  size_t sample = 0;  // so many of these, by category; 0 = all
+  int jobs = 1;       // cases played at once
 };
 
 /// Plays one case: its turns in order, the model's own replies in the history, after each right call the next tool
