@@ -1,10 +1,9 @@
-// The f64 oracle of the whole model against torch: the loss and, by complex step, slopes along the golden gradients.
-// It is what gradients are checked with where the goldens' own f32 noise (2e-4) is too much.
+// The f64 oracle of the whole model against torch, and our backward pass against the oracle: the loss and, by complex
+// step through every rounding that is passed straight, slopes along the golden gradients and at random.
 #include <gtest/gtest.h>
 
 #include "base/rng.h"
-#include "tests/support/golden.h"
-#include "tests/support/models.h"
+#include "tests/support/micro.h"
 #include "tests/support/oracle/model.h"
 
 namespace nibble::test {
@@ -36,11 +35,23 @@ TEST_P(MicroOracle, LossAndSlopes) {
   oracle::Model<double> model(c, loaded.weights.prefix, parameters, quant);
   EXPECT_NEAR(oracle::cross_entropy(model, batch), *golden["loss"].f32(), 1e-5);
 
+  ThreadPool pool(2);
+  Context cx(pool);
+  auto student = train::Student::create(cx, kGolden / folder, load(kGolden / folder), micro_options(mode, golden));
+  ASSERT_TRUE(student.ok()) << student.status().text();
+  train::LossPass pass(**student, nullptr, {});
+  train::Totals totals;
+  const train::Batch step = micro_batch(golden);
+  totals.add(step);
+  ASSERT_TRUE(pass.gradients(cx, step, totals).ok());
+  std::map<std::string, std::span<const float>> ours;
+  for (const train::TrainedTensor& tensor : (*student)->trained()) ours[tensor.name] = tensor.parameter.grad.f32_span();
+
   // The tensors of a layer move together, each along its gradient and at random, weighted so that each is to add about
   // 1 to the slope: one forward per layer, and one wrong tensor shows.
   struct Layer {
     std::map<std::string, std::vector<double>> directions;
-    double expected = 0;
+    double golden = 0, ours = 0;
   };
   std::map<std::string, Layer> layers;
   oracle::Parameters<Complex> lifted;
@@ -56,7 +67,8 @@ TEST_P(MicroOracle, LossAndSlopes) {
     Layer& layer = layers[at == std::string::npos ? "others" : parameter.substr(at, 8)];
     for (size_t i = 0; i < u.size(); ++i) {
       u[i] = (g[i] / size + u[i] / random_size) / size;
-      layer.expected += u[i] * g[i];
+      layer.golden += u[i] * g[i];
+      layer.ours += u[i] * ours.at(parameter)[i];
     }
     layer.directions[parameter] = std::move(u);
     lifted[parameter] = with_tangent(x);
@@ -65,7 +77,9 @@ TEST_P(MicroOracle, LossAndSlopes) {
     for (const auto& [parameter, u] : layer.directions) lifted[parameter] = with_tangent(parameters.at(parameter), u);
     oracle::Model<Complex> complex(c, loaded.weights.prefix, lifted, quant);
     const double slope = oracle::cross_entropy(complex, batch).imag() / kStep;
-    EXPECT_NEAR(slope, layer.expected, 5e-4 * static_cast<double>(layer.directions.size())) << layer_name;
+    const auto tensors = static_cast<double>(layer.directions.size());
+    EXPECT_NEAR(slope, layer.golden, 5e-4 * tensors) << layer_name;
+    EXPECT_NEAR(slope, layer.ours, 1e-4 * tensors) << layer_name;
     for (const auto& [parameter, u] : layer.directions) lifted[parameter] = with_tangent(parameters.at(parameter));
   }
 }

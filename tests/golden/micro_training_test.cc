@@ -4,53 +4,21 @@
 
 #include <cmath>
 
-#include "tests/support/golden.h"
-#include "tests/support/models.h"
-#include "train/step.h"
+#include "tests/support/micro.h"
 
 namespace nibble::test {
 namespace {
 
-using train::Batch;
-
 struct Mode {
   const char* name;
-  bool quantize, tie, inputs;
   double gradient;  // relative L2 per tensor
 };
-const Mode kModes[] = {
-    {"f32", false, true, false, 5e-4},
-    {"w4a16", true, false, false, 5e-4},
-    {"w4a16_tied", true, true, false, 5e-4},
-    {"w4a4_tied", true, true, true, 5e-5},
-};
+const Mode kModes[] = {{"f32", 5e-4}, {"w4a16", 5e-4}, {"w4a16_tied", 5e-4}, {"w4a4_tied", 5e-5}};
 
 // |loss - golden| before the updates 1, 2, …; the last entry holds for all that follow. Later losses are chaotic: a
 // change of the weights by one part in 1e7 moves them by as much.
 const std::vector<double> kExactLadder = {1e-5, 3e-4, 1e-3, 2e-3, 2e-2, 3e-2, .15};
 const std::vector<double> kQuantizedLadder = {1e-5, 1e-2, .3};
-
-Batch batch_of(const Golden& golden) {
-  const auto ids = golden.ids("input_ids"), labels = golden.ids("labels");
-  const int64_t B = 2, T = 75;
-  Batch batch;
-  batch.ids.assign(ids.begin(), ids.end());
-  batch.segments = {0, T, 2 * T};
-  batch.labels.assign(static_cast<size_t>(B * T), -1);
-  batch.ce.assign(batch.labels.size(), 0);
-  batch.kl.assign(batch.labels.size(), 0);
-  for (int64_t b = 0; b < B; ++b) {
-    for (int64_t t = 0; t + 1 < T; ++t) {
-      const auto row = static_cast<size_t>(b * T + t);
-      if (labels[row + 1] == -100) continue;
-      batch.labels[row] = labels[row + 1];
-      batch.ce[row] = 1;
-      ++batch.ce_rows;
-      batch.ce_weight += 1;
-    }
-  }
-  return batch;
-}
 
 double relative_error(std::span<const float> got, std::span<const float> want) {
   double error = 0, energy = 0;
@@ -73,22 +41,16 @@ TEST_P(MicroTraining, LossGradientsAndTenSteps) {
   const Mode& mode = kModes[mode_index];
   const Path folder = kGolden / name;
   const Golden golden(folder / fmt::format("golden.{}.safetensors", mode.name));
-  train::StudentOptions options;
-  options.quantize = mode.quantize;
-  options.tie_groups = mode.tie;
-  if (mode.inputs) {
-    golden.for_each_input_amax([&](const std::string& module, float amax) { options.input_amax[module] = amax; });
-  }
-  auto created = train::Student::create(cx_, folder, load(folder), options);
+  auto created = train::Student::create(cx_, folder, load(folder), micro_options(mode.name, golden));
   ASSERT_TRUE(created.ok()) << created.status().text();
   train::Student& student = **created;
   train::LossPass pass(student, nullptr, {});
-  const Batch batch = batch_of(golden);
+  const train::Batch batch = micro_batch(golden);
   train::Totals totals;
   totals.add(batch);
 
   const Tensor losses = golden["adamw_losses"];
-  const std::vector<double>& ladder = mode.quantize ? kQuantizedLadder : kExactLadder;
+  const std::vector<double>& ladder = student.options().quantize ? kQuantizedLadder : kExactLadder;
   for (int64_t step = 0; step < losses.elements(); ++step) {
     student.clear_gradients();
     const Result<train::Losses> got = pass.gradients(cx_, batch, totals);
