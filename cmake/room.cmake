@@ -12,9 +12,11 @@ function(nibble_room name)
   endif()
 endfunction()
 
-# nibble_test(NAME SOURCES … LIBS …): a GoogleTest binary nibble_tests_NAME, run as the ctest NAME.
+# nibble_test(NAME SOURCES … LIBS … [SLOW]): a GoogleTest binary nibble_tests_NAME, run as the ctest NAME. With SLOW, its
+#   tests whose names begin with Slow are the ctest NAME_slow instead, labelled slow, which takes minutes and runs only
+#   when asked for: ctest --test-dir build/release -L slow
 function(nibble_test name)
-  cmake_parse_arguments(T "" "" "SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(T "SLOW" "" "SOURCES;LIBS" ${ARGN})
   add_executable(nibble_tests_${name} ${T_SOURCES})
   target_include_directories(nibble_tests_${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(nibble_tests_${name} PRIVATE NIBBLE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
@@ -24,6 +26,10 @@ function(nibble_test name)
   target_link_libraries(nibble_tests_${name} PRIVATE ${T_LIBS} GTest::gtest_main)
   # What is only a test need not be fast where sanitizers make compiling slow.
   target_compile_options(nibble_tests_${name} PRIVATE $<$<CONFIG:Debug>:-O0>)
-  add_test(NAME ${name} COMMAND nibble_tests_${name})
+  add_test(NAME ${name} COMMAND nibble_tests_${name} --gtest_filter=-*.Slow*)
   set_tests_properties(${name} PROPERTIES TIMEOUT 600)
+  if(T_SLOW)
+    add_test(NAME ${name}_slow COMMAND nibble_tests_${name} --gtest_filter=*.Slow*)
+    set_tests_properties(${name}_slow PROPERTIES LABELS slow TIMEOUT 3600)
+  endif()
 endfunction()
