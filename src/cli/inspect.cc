@@ -101,8 +101,8 @@ void add_inspect(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("inspect", "What is in a checkpoint folder");
   command->footer(
-      "Reads config.json and the headers of all shards, checks every tensor that the model needs, and sums up what is\n"
-      "there. Nothing is changed.\n\n"
+      "Reads config.json and all shards as a server would, checks every tensor that the model needs and its values,\n"
+      "and sums up what is there. Nothing is changed.\n\n"
       "  nibble inspect models/tiny-voice --tensors");
   command->add_option("DIR", flags->dir, "a checkpoint folder")->required();
   command->add_flag("--tensors", flags->tensors, "list every tensor");

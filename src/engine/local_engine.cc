@@ -16,9 +16,6 @@
 namespace nibble::engine {
 namespace {
 
-// A prompt is read in pieces of this many tokens. Cuts at multiples of 64 move no chunk boundary of the delta rule, so
-// the state does not depend on them; the size only bounds scratch memory.
-constexpr int64_t kPrefillTokens = 256;
 constexpr int64_t kDefaultContext = 8192;
 
 DType kv_dtype(Numeric numeric) {
@@ -152,7 +149,7 @@ class LocalEngine final : public Engine {
     Tensor logits = cx_.arena.f32({1, config().vocab});
 
     Stopwatch clock;
-    Status status = prefill(request.prompt, logits);
+    Status status = model::read_prompt(cx_, model_->weights, request.prompt, state_, logits);
     usage.prefill_ms = clock.ms();
     Finish finish = Finish::cancelled;
     if (status.ok()) {
@@ -169,22 +166,6 @@ class LocalEngine final : public Engine {
     last.usage = usage;
     if (finish == Finish::error) last.error = status;
     job.callback(std::move(last));
-  }
-
-  // Leaves the logits of the last prompt token.
-  Status prefill(std::span<const int32_t> prompt, Tensor& logits) {
-    const Arena::Scope scope(cx_.arena);
-    const auto n = static_cast<int64_t>(prompt.size());
-    Tensor hidden = cx_.arena.f32({std::min(n, kPrefillTokens), config().hidden});
-    int64_t rows = 0;
-    for (int64_t begin = 0; begin < n; begin += rows) {
-      rows = std::min(n - begin, kPrefillTokens);
-      Tensor piece = hidden.rows(0, rows);
-      NIBBLE_RETURN_IF_ERROR(model::forward(
-          cx_, model_->weights, prompt.subspan(static_cast<size_t>(begin), static_cast<size_t>(rows)), state_, piece));
-    }
-    model::head(cx_, model_->weights, hidden.rows(rows - 1, rows), logits);
-    return {};
   }
 
   // Samples until a stop token, the limit, or a cancelled request.

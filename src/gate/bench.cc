@@ -11,8 +11,6 @@
 namespace nibble::gate {
 namespace {
 
-constexpr int64_t kPrefillTokens = 256;  // as the engine reads prompts
-
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
@@ -23,21 +21,6 @@ std::vector<int32_t> random_ids(int64_t n, int64_t vocab) {
   std::vector<int32_t> ids(static_cast<size_t>(n));
   for (int32_t& id : ids) id = static_cast<int32_t>(rng.below(static_cast<uint32_t>(vocab)));
   return ids;
-}
-
-// Reads the prompt and leaves the logits of its last token, as the engine does.
-Status read_prompt(Context& cx, const model::Weights& weights, std::span<const int32_t> ids, model::State& state,
-                   Tensor& logits) {
-  for (size_t begin = 0; begin < ids.size();) {
-    const Arena::Scope scope(cx.arena);
-    const size_t rows = std::min<size_t>(ids.size() - begin, kPrefillTokens);
-    const auto n = static_cast<int64_t>(rows);
-    Tensor hidden = cx.arena.f32({n, weights.config.hidden});
-    NIBBLE_RETURN_IF_ERROR(model::forward(cx, weights, ids.subspan(begin, rows), state, hidden));
-    begin += rows;
-    if (begin == ids.size()) model::head(cx, weights, hidden.rows(n - 1, n), logits);
-  }
-  return {};
 }
 
 int32_t argmax(const Tensor& logits) {
@@ -56,7 +39,7 @@ Result<Timing> run_once(Context& cx, const model::Weights& weights, std::span<co
   state.reset();
   Timing timing;
   Stopwatch clock;
-  NIBBLE_RETURN_IF_ERROR(read_prompt(cx, weights, ids, state, logits));
+  NIBBLE_RETURN_IF_ERROR(model::read_prompt(cx, weights, ids, state, logits));
   int32_t id = argmax(logits);
   timing.ttft_s = clock.seconds();
   clock = {};

@@ -1,5 +1,6 @@
 #include "model/forward.h"
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 
@@ -59,6 +60,21 @@ Status forward(Context& cx, const Weights& weights, std::span<const int32_t> ids
 
 void head(Context& cx, const Weights& weights, const Tensor& hidden, Tensor& logits) {
   ops::linear(cx, hidden, weights.lm_head, logits);
+}
+
+Status read_prompt(Context& cx, const Weights& weights, std::span<const int32_t> ids, State& state, Tensor& logits) {
+  constexpr size_t kPiece = 256;  // a multiple of 64: such cuts move no chunk of the delta rule and change no bit
+  const Arena::Scope scope(cx.arena);
+  Tensor hidden = cx.arena.f32({static_cast<int64_t>(std::min(ids.size(), kPiece)), weights.config.hidden});
+  int64_t rows = 0;
+  for (; !ids.empty(); ids = ids.subspan(static_cast<size_t>(rows))) {
+    const std::span<const int32_t> piece = ids.first(std::min(ids.size(), kPiece));
+    rows = static_cast<int64_t>(piece.size());
+    Tensor out = hidden.rows(0, rows);
+    NIBBLE_RETURN_IF_ERROR(forward(cx, weights, piece, state, out));
+  }
+  head(cx, weights, hidden.rows(rows - 1, rows), logits);
+  return {};
 }
 
 }  // namespace nibble::model

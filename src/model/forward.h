@@ -36,4 +36,8 @@ Status forward(Context& cx, const Weights& weights, std::span<const int32_t> ids
 /// logits [T,V] f32 of post-norm rows hidden [T,H].
 void head(Context& cx, const Weights& weights, const Tensor& hidden, Tensor& logits);
 
+/// Runs a prompt in pieces of 256 tokens, so that scratch memory does not grow with it, and leaves the logits [1,V] of
+/// its last token. At least one id.
+Status read_prompt(Context& cx, const Weights& weights, std::span<const int32_t> ids, State& state, Tensor& logits);
+
 }  // namespace nibble::model
