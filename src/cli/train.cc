@@ -1,33 +1,77 @@
 #include "cli/command.h"
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
+#include "cli/train_plan.h"
 #include "cli/train_recorder.h"
 #include "train/sha256.h"
 
 namespace nibble::cli {
 namespace {
 
-Result<train::Dataset> load_data(const TrainFlags& flags, const Path& file, const OpenModel& open, int64_t limit) {
+Result<train::Dataset> load_data(const TrainFlags& flags, const Path& file, const text::Tokenizer& tokenizer,
+                                 const text::ChatTemplate& chat_template, int64_t limit) {
   NIBBLE_TRY(options, dataset_options(flags.data));
   ProgressBar bar("read " + file.filename().string(), true);
-  NIBBLE_TRY(data, train::load_dataset(file, *open.tokenizer, *open.chat_template, options, bar.callback()));
+  NIBBLE_TRY(data, train::load_dataset(file, tokenizer, chat_template, options, bar.callback()));
   if (limit > 0 && data.samples.size() > static_cast<size_t>(limit)) data.samples.resize(static_cast<size_t>(limit));
   return std::move(data);
 }
 
+// The largest micro-batch of both; evaluation cuts its batches by the same limits.
+train::BatchExtent largest_batch(const TrainFlags& flags, const train::Dataset& data, const train::Dataset& valid) {
+  const train::BatchExtent a = train::largest_batch(data.samples, flags.trainer.batch),
+                           b = train::largest_batch(valid.samples, flags.trainer.batch);
+  return {std::max(a.tokens, b.tokens), std::max(a.longest, b.longest), std::max(a.sequences, b.sequences)};
+}
+
+// Without data: full micro-batches of the longest samples that the flags let through.
+train::BatchExtent assumed_batch(const TrainFlags& flags) {
+  const train::BatchOptions& batch = flags.trainer.batch;
+  const int64_t length = flags.data.options.sample.max_length > 0 ? flags.data.options.sample.max_length : 2048;
+  int64_t sequences = std::max<int64_t>(1, batch.conversations);
+  if (batch.max_tokens > 0) sequences = std::clamp<int64_t>(batch.max_tokens / length, 1, sequences);
+  return {sequences * length, length, sequences};
+}
+
+Result<int> print_plan(const TrainFlags& flags) {
+  NIBBLE_TRY(model, planned_model(flags.dir));
+  train::BatchExtent batch = assumed_batch(flags);
+  if (!flags.train.empty()) {
+    NIBBLE_TRY(tokenizer, text::Tokenizer::load(flags.dir));
+    NIBBLE_TRY(chat_template, text::ChatTemplate::load(flags.dir));
+    NIBBLE_TRY(data, load_data(flags, flags.train, tokenizer, chat_template, flags.limit));
+    batch = largest_batch(flags, data, {});
+  }
+  const ThreadPool pool(flags.threads);
+  NIBBLE_TRY(plan, make_plan(flags, model, batch, pool.threads()));
+  if (flags.json) {
+    print_json({{"plan", plan.json()}});
+  } else {
+    fmt::print("{}", plan.text());
+  }
+  NIBBLE_RETURN_IF_ERROR(plan.verdict);
+  return 0;
+}
+
 Result<int> run(TrainFlags flags) {
   NIBBLE_RETURN_IF_ERROR(complete(flags));
+  if (flags.plan) return print_plan(flags);
   NIBBLE_TRY(open, open_model(flags.dir, flags.adapter));
-  NIBBLE_TRY(data, load_data(flags, flags.train, open, flags.limit));
+  NIBBLE_TRY(data, load_data(flags, flags.train, *open.tokenizer, *open.chat_template, flags.limit));
   train::Dataset valid;
   if (!flags.valid.empty()) {
-    NIBBLE_TRY(loaded, load_data(flags, flags.valid, open, flags.valid_limit));
+    NIBBLE_TRY(loaded, load_data(flags, flags.valid, *open.tokenizer, *open.chat_template, flags.valid_limit));
     valid = std::move(loaded);
   }
   const Json settings = settings_of(flags, open.model->fingerprint, data);
   flags.trainer.settings = train::Sha256().add(settings.dump()).hex();
 
   ThreadPool pool(flags.threads);
+  const model::Weights& weights = open.model->weights;
+  NIBBLE_TRY(plan, make_plan(flags, {weights.config, weights.tied, weights.embed.dtype()},
+                             largest_batch(flags, data, valid), pool.threads()));
+  if (!flags.json) fmt::print(stderr, "{}", plan.text());
+  NIBBLE_RETURN_IF_ERROR(plan.verdict);
   Context cx(pool, Numeric::exact);
   cx.cancel = interrupt_token();
   if (!flags.calib.empty()) {
@@ -47,6 +91,8 @@ Result<int> run(TrainFlags flags) {
   }
   NIBBLE_TRY(student, train::Student::create(cx, flags.dir, std::move(*open.model), flags.student));
 
+  cx.arena.reserve(plan.memory.work_bytes);
+
   TrainRecorder recorder(flags, settings);
   const train::Exporter exporter({flags.dir, settings.dump(2) + "\n"}, pool);
   NIBBLE_TRY(summary, train::train(cx, *student, teacher ? &*teacher : nullptr, data.samples, valid.samples,
@@ -54,7 +100,9 @@ Result<int> run(TrainFlags flags) {
   const train::ReportRows results = results_of(flags, summary, recorder);
   NIBBLE_RETURN_IF_ERROR(write_report(flags, settings, results));
   if (flags.json) {
-    print_json(summary_json(flags, summary, recorder));
+    Json json = summary_json(flags, summary, recorder);
+    json["plan"] = plan.json();
+    print_json(json);
   } else {
     std::vector<std::vector<std::string>> rows = {{"result", fmt::format("{} steps", summary.steps)}};
     for (const auto& [name, value] : results) rows.push_back({name, value});

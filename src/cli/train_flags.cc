@@ -88,19 +88,27 @@ void add_run_flags(CLI::App& command, TrainFlags& flags) {
   command.add_flag("--keep-traces", t.loss.keep_traces, "keep intermediates instead of computing them again");
   command.add_option("--seed", flags.seed, "of the order of the data and of every rounding")->capture_default_str();
   command.add_option("--threads", flags.threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
+  command.add_flag("--plan", flags.plan, "print the memory plan and stop; DIR may be a size such as 9b");
+  command.add_option("--memory", flags.memory_gb, "plan for so many GB free instead of what is free here")
+      ->check(CLI::PositiveNumber);
   command.add_flag("--json", flags.json, "print one JSON document");
 }
 
 }  // namespace
 
 Status complete(TrainFlags& flags) {
+  if (!flags.plan && (flags.train.empty() || flags.output.empty())) {
+    return invalid_argument("train: expected --data FILE and --output DIR, got {}",
+                            flags.train.empty() ? "no data" : "no output")
+        .with_hint("only --plan does without them");
+  }
   const Defaults& defaults = *std::find_if(std::begin(kDefaults), std::end(kDefaults),
                                            [&](const Defaults& d) { return flags.mode == d.mode; });
   if (flags.lr < 0) flags.lr = defaults.lr;
   if (flags.kl < 0) flags.kl = defaults.kl;
   if (flags.trainable.empty()) flags.trainable = defaults.trainable;
   if (!flags.loss_rows_given) flags.data.loss_rows = defaults.loss_rows;
-  if (flags.kl > 0 && flags.teacher.empty()) {
+  if (flags.kl > 0 && flags.teacher.empty() && !flags.plan) {
     return invalid_argument("train: expected --teacher DIR, which the KL loss learns from")
         .with_hint("name the BF16 folder: usually the one that is trained");
   }
@@ -179,11 +187,12 @@ void add_train_flags(CLI::App& command, TrainFlags& flags) {
       "\\\n"
       "    --output out/healed\n"
       "  nibble train base --mode sft --data chats.jsonl --epochs 4 --lr 1e-4 --output out/tuned\n"
-      "  nibble train base --mode sft --lora 16 --data chats.jsonl --output out/adapter");
+      "  nibble train base --mode sft --lora 16 --data chats.jsonl --output out/adapter\n"
+      "  nibble train 9b --mode qad --moments q8 --plan --memory 121");
   command.add_option("DIR", flags.dir, "a BF16 or F32 checkpoint folder")->required();
   add_adapter_flag(command, flags.adapter, "--adapter", "DIR");
-  command.add_option("--data", flags.train, "conversations as chat JSONL")->required();
-  command.add_option("--output", flags.output, "folder of the run")->required();
+  command.add_option("--data", flags.train, "conversations as chat JSONL");
+  command.add_option("--output", flags.output, "folder of the run");
   command.add_option("--mode", flags.mode, "what is trained for")
       ->check(CLI::IsMember({"sft", "qat", "qad"}))
       ->capture_default_str();

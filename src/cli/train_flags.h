@@ -21,7 +21,8 @@ struct TrainFlags {
   double lr = -1, kl = -1;
   uint64_t seed = 0;
   int threads = 0;
-  bool loss_rows_given = false, json = false;
+  double memory_gb = 0;  // 0: what is free here
+  bool loss_rows_given = false, plan = false, json = false;
 };
 
 /// Registers all of them and the help below them. `flags` must outlive the parse.

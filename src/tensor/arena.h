@@ -14,6 +14,11 @@ class Arena {
   Tensor take(DType dtype, const Shape& shape);
   Tensor f32(const Shape& shape) { return take(DType::f32, shape); }
 
+  /// Makes room for `bytes` in one block, so that tensors of changing sizes leave no holes. While none is taken.
+  void reserve(size_t bytes);
+
+  /// The most that was in use at a time, with the holes at the ends of blocks.
+  size_t peak_bytes() const { return peak_; }
   /// Bytes reserved so far; constant from the second step on.
   size_t reserved_bytes() const;
 
@@ -34,7 +39,7 @@ class Arena {
 
  private:
   std::vector<Buffer> blocks_;
-  size_t block_ = 0, used_ = 0;
+  size_t block_ = 0, used_ = 0, peak_ = 0;
 };
 
 }  // namespace nibble

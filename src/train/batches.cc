@@ -1,10 +1,31 @@
 #include "train/batches.h"
 
+#include <algorithm>
+#include <functional>
 #include <numeric>
 
 #include "base/rng.h"
 
 namespace nibble::train {
+
+BatchExtent largest_batch(std::span<const Sample> samples, const BatchOptions& options) {
+  std::vector<int64_t> lengths;
+  for (const Sample& sample : samples) lengths.push_back(sample.tokens());
+  std::sort(lengths.begin(), lengths.end(), std::greater<>());
+  const size_t most = options.conversations > 0 ? static_cast<size_t>(options.conversations) : lengths.size();
+  const auto end = lengths.begin() + static_cast<std::ptrdiff_t>(std::min(most, lengths.size()));
+  BatchExtent extent;
+  extent.tokens = std::accumulate(lengths.begin(), end, int64_t{0});
+  if (!lengths.empty()) extent.longest = lengths.front();
+  if (options.max_tokens > 0) extent.tokens = std::min(extent.tokens, options.max_tokens);
+  int64_t shortest = 0;  // together
+  while (extent.sequences < end - lengths.begin()) {
+    shortest += lengths[lengths.size() - 1 - static_cast<size_t>(extent.sequences)];
+    if (options.max_tokens > 0 && shortest > options.max_tokens) break;
+    ++extent.sequences;
+  }
+  return extent;
+}
 
 Batch make_batch(std::span<const Sample* const> samples, Objective objective) {
   Batch batch;
@@ -51,7 +72,7 @@ Result<Batches> Batches::create(std::span<const Sample> samples, const BatchOpti
     if (options.max_tokens > 0 && sample.tokens() > options.max_tokens) {
       return invalid_argument("line {}: expected at most {} tokens, as a micro-batch may have, got {}", sample.line,
                               options.max_tokens, sample.tokens())
-          .with_hint("--max-length drops long conversations, --max-tokens makes room for them");
+          .with_hint("--max-length drops long conversations, --batch-tokens makes room for them");
     }
   }
   return Batches(samples, options);

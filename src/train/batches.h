@@ -24,6 +24,13 @@ struct Cursor {
   bool operator==(const Cursor&) const = default;
 };
 
+/// The most that a micro-batch holds.
+struct BatchExtent {
+  int64_t tokens = 0, longest = 0, sequences = 0;
+};
+/// Of these samples in whatever order.
+BatchExtent largest_batch(std::span<const Sample> samples, const BatchOptions& options);
+
 /// A micro-batch: whole samples one after the other, without padding. T ids in B segments.
 struct Batch {
   std::vector<int32_t> ids;       // [T]

@@ -46,6 +46,25 @@ TEST(Batches, LabelsAreTheNextIds) {
   EXPECT_EQ(make_batch(both, Objective::both).kl_rows, 3);
 }
 
+TEST(Batches, NoBatchIsLargerThanTheLargest) {
+  const std::vector<Sample> all = samples(40);
+  for (const BatchOptions& options : {BatchOptions{.conversations = 4, .max_tokens = 0}, BatchOptions{0, 0, 100},
+                                      BatchOptions{.conversations = 3, .max_tokens = 150}, BatchOptions{0, 0, 0}}) {
+    const BatchExtent extent = largest_batch(all, options);
+    auto batches = Batches::create(all, options);
+    ASSERT_TRUE(batches.ok());
+    int64_t longest = 0;
+    for (Cursor cursor; cursor.epoch < 5;) {
+      const Batch batch = batches->next(cursor);
+      EXPECT_LE(batch.tokens(), extent.tokens);
+      EXPECT_LE(std::ssize(batch.samples), extent.sequences);
+      for (const Sample* sample : batch.samples) longest = std::max(longest, sample->tokens());
+    }
+    EXPECT_EQ(longest, extent.longest);
+  }
+  EXPECT_EQ(largest_batch({}, {}).tokens, 0);
+}
+
 TEST(Batches, NothingIsABatchOfNothing) {
   const Batch batch = make_batch({}, Objective::ce);
   EXPECT_EQ(batch.tokens(), 0);

@@ -3,134 +3,137 @@
 #include <algorithm>
 
 #include "tensor/numeric.h"
+#include "train/working_memory.h"
 
 namespace nibble::train {
 namespace {
 
-using model::Config;
-using ops::MasterFormat;
+using model::TensorKind;
 using ops::MomentFormat;
 
-/// Activations of one token that the backward of a block reads again, in elements; the MLP's own part apart. Norms are
-/// computed again from their input and their scale.
-struct BlockActivations {
-  int64_t mixer = 0, mlp = 0;
+/// Program, tokenizer and what else a run holds whatever the model.
+constexpr uint64_t kProgramBytes = 48'000'000;
+
+class Counter : public model::WeightsVisitor {
+ public:
+  void linear(const std::string& name, ops::Linear&, int64_t out, int64_t in) override {
+    const int64_t n = out * in;
+    if (name == "lm_head") {
+      counts.head = n;
+    } else if (!is_block_linear(name + ".weight", TensorKind::linear)) {
+      counts.gates += n;
+    } else {
+      counts.quantizable += n;
+      counts.in_and_out += in + out;
+      counts.largest = std::max(counts.largest, n);
+    }
+  }
+  void tensor(const std::string&, Tensor&, const Shape& shape, TensorKind kind) override {
+    const bool norm = kind == TensorKind::norm || kind == TensorKind::gated_norm;
+    int64_t& to = kind == TensorKind::embedding ? counts.embedding : norm ? counts.norms : counts.vectors;
+    to += shape.elements();
+  }
+
+  ParameterCounts counts;
 };
 
-BlockActivations delta_activations(const Config& c) {
-  // Inputs of both halves; q, k, v before and after the convolution; z, the delta rule's output, its gated norm.
-  return {2 * c.hidden + 2 * c.conv_dim() + 3 * c.value_dim() + 4 * c.value_heads, 3 * c.intermediate};
+double moment_bytes(MomentFormat format) {
+  return format == MomentFormat::f32 ? 8 : format == MomentFormat::bf16 ? 4 : 2 + 8. / 256;
 }
 
-BlockActivations attention_activations(const Config& c) {
-  // Inputs of both halves; the projections; q and k after norm and rope; the output before and after its gate.
-  return {2 * c.hidden + c.q_proj_rows() + 2 * c.kv_dim() + c.q_dim() + c.kv_dim() + 2 * c.q_dim(), 3 * c.intermediate};
+uint64_t bytes_of(int64_t elements, double each) {
+  return static_cast<uint64_t>(static_cast<double>(elements) * each);
 }
 
-double bytes_per_trained(const PlanOptions& o, MomentFormat moments) {
-  const double master = o.master == MasterFormat::bf16 ? 2 : o.bf16_copy ? 6 : 4;
-  const double state = moments == MomentFormat::f32 ? 8 : moments == MomentFormat::bf16 ? 4 : 2 + 8. / 256;
-  return master + state + static_cast<double>(size_of(o.gradient));
+struct Trained {
+  int64_t matrices = 0, vectors = 0;
+};
+
+Trained trained_of(const ParameterCounts& n, const StudentOptions& o) {
+  if (o.lora.rank > 0) return {};
+  switch (o.trainable) {
+    case Trainable::linears:
+      return {n.quantizable, 0};
+    case Trainable::linears_and_norms:
+      return {n.quantizable, n.norms};
+    case Trainable::all:
+      break;
+  }
+  return {n.quantizable + n.gates + n.embedding + n.head, n.norms + n.vectors};
 }
 
-uint64_t bytes_of(double bytes) {
-  return static_cast<uint64_t>(bytes);
-}
+void add_state(const PlannedModel& model, const PlanOptions& o, MemoryPlan& plan) {
+  const ParameterCounts n = count_parameters(model);
+  const StudentOptions& s = o.student;
+  const bool lora = s.lora.rank > 0;
+  const Trained trained = trained_of(n, s);
+  const int64_t moved = trained.matrices + trained.vectors;
+  const auto file = static_cast<double>(size_of(model.dtype));
+  // Linears that stay are copied all the same where others change.
+  const int64_t linears = n.quantizable + n.gates + n.head;
+  int64_t copied = 0;
+  if (s.quantize || lora || o.merged_adapter) {
+    copied = !lora && s.trainable == Trainable::all ? 0 : linears - trained.matrices;
+  }
+  const int64_t matrices = n.total() - n.norms - n.vectors;
+  const int64_t mapped = matrices - trained.matrices - copied;
 
-uint64_t bytes_of(int64_t elements, DType type) {
-  return static_cast<uint64_t>(elements) * size_of(type);
-}
-
-int64_t trained_of(const ParameterCounts& n, TrainedParts trainable) {
-  switch (trainable) {
-    case TrainedParts::all:
-      return n.total();
-    case TrainedParts::blocks:
-      return n.quantizable() + n.small;
-    default:
-      return n.quantizable();
+  const int64_t adapters = lora ? s.lora.rank * n.in_and_out : 0, adapted = lora ? n.quantizable : 0;
+  plan.items.push_back({"masters", bytes_of(moved, 4) + bytes_of(adapters, 4)});
+  plan.items.push_back({"gradients", bytes_of(moved + adapters + adapted, 4)});
+  plan.items.push_back({"moments", bytes_of(moved + adapters, moment_bytes(s.moments))});
+  plan.items.push_back({"LoRA bases", bytes_of(adapted, 4)});
+  plan.items.push_back({"copied weights", bytes_of(copied, file)});
+  if (o.merged_adapter) plan.items.push_back({"merged weights", bytes_of(n.quantizable, file)});
+  const bool shared = o.teacher && o.teacher_is_source;
+  plan.items.push_back({"frozen weights", shared ? 0 : bytes_of(mapped, file)});
+  plan.state_bytes = plan.total();
+  plan.items.push_back({"vectors in f32", bytes_of(n.norms + n.vectors, 4)});
+  if (s.quantize) plan.items.push_back({"4-bit codes", bytes_of(n.quantizable, 1.5 + 2. / kNvfp4Block)});
+  if (o.teacher) {
+    plan.items.push_back(
+        {"teacher", bytes_of(count_parameters(*o.teacher).total(), static_cast<double>(size_of(o.teacher->dtype)))});
   }
 }
 
-// What is kept of all blocks between forward and backward, and what one block needs while its backward runs.
-void add_activations(const Config& c, const PlanOptions& o, MemoryPlan& plan) {
-  const auto add = [&](const char* what, int64_t elements) {
-    plan.items.push_back({what, bytes_of(elements * o.tokens, o.activations)});
-  };
-  const BlockActivations delta = delta_activations(c), attention = attention_activations(c);
-  const int64_t deltas = c.count(model::LayerType::linear_attention), attentions = c.layers - deltas;
-  int64_t kept = c.layers * c.hidden;
-  if (o.recompute != Recompute::all) kept = deltas * delta.mixer + attentions * attention.mixer;
-  if (o.recompute == Recompute::none) kept += deltas * delta.mlp + attentions * attention.mlp;
-  add("activations kept", kept);
-  add("one block's backward", 2 * std::max(delta.mixer + delta.mlp, attention.mixer + attention.mlp));
-}
-
-void add_scratch(const Config& c, const PlanOptions& o, MemoryPlan& plan) {
-  // A chunk of logits, f32 and as the operand of the two products of its backward.
-  plan.items.push_back(
-      {"head and loss", bytes_of(o.head_rows * c.vocab, DType::f32) +
-                            (o.activations == DType::bf16 ? bytes_of(o.head_rows * c.vocab, DType::bf16) : 0)});
-  // The largest linear: expanded one layer ahead, and its gradient in f32 when that is stored smaller.
-  const int64_t largest = std::max({c.hidden * c.intermediate, c.hidden * c.q_proj_rows(), c.hidden * c.conv_dim()});
-  uint64_t linear = o.cache == FakeQuantCache::packed ? 2 * bytes_of(largest, o.activations) : 0;
-  if (o.gradient == DType::bf16) linear += bytes_of(largest, DType::f32);
-  plan.items.push_back({"one linear", linear});
-  // States of the delta rule, one every 64 tokens, and the scores of attention.
-  const int64_t chunks = (o.tokens + 63) / 64;
-  plan.items.push_back(
-      {"delta rule states", bytes_of(chunks * c.value_heads * c.key_head_dim * c.value_head_dim, o.activations)});
-}
-
-std::string gigabytes(uint64_t bytes) {
-  return fmt::format("{:.2f} GB", static_cast<double>(bytes) * 1e-9);
+std::string size_text(uint64_t bytes, uint64_t scale) {
+  const bool small = scale < 10'000'000'000;
+  return fmt::format("{:.{}f} {}", static_cast<double>(bytes) * (small ? 1e-6 : 1e-9), small ? 1 : 2,
+                     small ? "MB" : "GB");
 }
 
 struct Remedy {
-  const char* flag;
+  const char* flags;
   void (*apply)(PlanOptions& options);
 };
 
 // In the order of fits' contract.
 constexpr Remedy kRemedies[] = {
-    {"a teacher from a sidecar file",
+    {"without --keep-traces", [](PlanOptions& o) { o.keep_traces = false; }},
+    {"--batch 1 (with --accumulate)",
      [](PlanOptions& o) {
-       if (o.teacher == TeacherSource::resident) o.teacher = TeacherSource::sidecar;
+       o.batch.tokens = o.batch.longest;
+       o.batch.sequences = 1;
      }},
-    {"recompute all", [](PlanOptions& o) { o.recompute = Recompute::all; }},
-    {"split master",
+    {"--moments q8", [](PlanOptions& o) { o.student.moments = MomentFormat::q8; }},
+    {"--max-length 1024",
      [](PlanOptions& o) {
-       if (o.master == MasterFormat::f32 && o.bf16_copy) o.master = MasterFormat::split;
-       if (o.master == MasterFormat::split) o.bf16_copy = false;
+       if (o.batch.sequences > 1) return;  // the micro-batch is the smaller evil
+       o.batch.tokens = o.batch.longest = std::min<int64_t>(o.batch.longest, 1024);
      }},
-    {"q8 moments", [](PlanOptions& o) { o.moments = MomentFormat::q8; }},
-    {"bf16 gradients", [](PlanOptions& o) { o.gradient = DType::bf16; }},
-    {"a packed cache",
+    {"--train linears",
      [](PlanOptions& o) {
-       if (o.cache == FakeQuantCache::bf16) o.cache = FakeQuantCache::packed;
+       if (o.student.lora.rank == 0) o.student.trainable = Trainable::linears;
      }},
-    {"micro-batches of 1024 tokens", [](PlanOptions& o) { o.tokens = std::min<int64_t>(o.tokens, 1024); }},
-    {"a frozen embedding and head",
-     [](PlanOptions& o) {
-       if (o.trainable == TrainedParts::all) o.trainable = TrainedParts::blocks;
-     }},
-    {"a bf16 master", [](PlanOptions& o) { o.master = MasterFormat::bf16, o.bf16_copy = false; }},
 };
 
 }  // namespace
 
-ParameterCounts count_parameters(const Config& c, bool tied) {
-  const int64_t deltas = c.count(model::LayerType::linear_attention), attentions = c.layers - deltas;
-  ParameterCounts n;
-  n.mlp = c.layers * 3 * c.hidden * c.intermediate;
-  n.attention = attentions * c.hidden * (c.q_proj_rows() + 2 * c.kv_dim() + c.q_dim());
-  n.delta = deltas * c.hidden * (c.conv_dim() + 2 * c.value_dim());
-  n.small =
-      (2 * c.layers + 1) * c.hidden + attentions * 2 * c.head_dim +
-      deltas * (2 * c.hidden * c.value_heads + c.conv_kernel * c.conv_dim() + 2 * c.value_heads + c.value_head_dim);
-  n.embedding = c.vocab * c.hidden;
-  n.head = tied ? 0 : c.vocab * c.hidden;
-  return n;
+ParameterCounts count_parameters(const PlannedModel& model) {
+  model::Weights weights = model::blank_weights(model.config, "model.", model.tied);
+  Counter counter;
+  model::visit_weights(weights, counter);
+  return counter.counts;
 }
 
 uint64_t MemoryPlan::total() const {
@@ -141,58 +144,48 @@ uint64_t MemoryPlan::total() const {
 
 std::string MemoryPlan::text() const {
   std::string out;
-  for (const PlanItem& item : items) out += fmt::format("{:<24}{:>12}\n", item.what, gigabytes(item.bytes));
-  return out + fmt::format("{:<24}{:>12}\n", "total", gigabytes(total()));
+  for (const PlanItem& item : items) out += fmt::format("{:<24}{:>12}\n", item.what, size_text(item.bytes, total()));
+  return out + fmt::format("{:<24}{:>12}\n", "total", size_text(total(), total()));
 }
 
-MemoryPlan plan_memory(const Config& config, bool tied, const PlanOptions& o) {
-  const ParameterCounts n = count_parameters(config, tied);
-  const int64_t trained = trained_of(n, o.trainable), frozen = n.total() - trained;
-  // Small parameters keep f32 moments.
-  const int64_t small = o.trainable == TrainedParts::linears ? 0 : n.small;
-  const DType weight = o.master == MasterFormat::f32 && !o.bf16_copy ? DType::f32 : DType::bf16;
+MemoryPlan plan_memory(const PlannedModel& model, const PlanOptions& o) {
   MemoryPlan plan;
-  plan.items.push_back(
-      {"weights and optimizer", bytes_of(bytes_per_trained(o, o.moments) * static_cast<double>(trained - small) +
-                                         bytes_per_trained(o, MomentFormat::f32) * static_cast<double>(small))});
-  plan.items.push_back({"frozen weights", bytes_of(frozen, weight)});
-  plan.state_bytes = plan.total();
-  if (o.cache != FakeQuantCache::none) {
-    const double bytes = o.cache == FakeQuantCache::bf16 ? 2 : .5 + 1. / kNvfp4Block;
-    plan.items.push_back({"fake-quant cache", bytes_of(bytes * static_cast<double>(n.quantizable()))});
-  }
-  if (o.teacher == TeacherSource::resident) {
-    const bool shares = o.share_frozen && o.trainable != TrainedParts::all;
-    plan.items.push_back({"teacher", bytes_of(n.total() - (shares ? n.embedding + n.head : 0), weight)});
-  }
-  add_activations(config, o, plan);
-  add_scratch(config, o, plan);
-  plan.items.push_back({"reserve", o.reserve_bytes});
+  add_state(model, o, plan);
+  const WorkingMemory work = working_memory(model, o);
+  plan.items.push_back({"sequence states", work.states});
+  plan.items.push_back({"activations kept", work.kept});
+  plan.items.push_back({"one block or the head", work.peak});
+  plan.items.push_back({"program", kProgramBytes});
+  plan.work_bytes = work.kept + work.peak;
   std::erase_if(plan.items, [](const PlanItem& item) { return item.bytes == 0; });
   return plan;
 }
 
-Status fits(const Config& config, bool tied, const PlanOptions& options, uint64_t available_bytes) {
-  const uint64_t needed = plan_memory(config, tied, options).total();
-  if (needed <= available_bytes) return {};
+uint64_t usable_memory(uint64_t bytes) {
+  return bytes - bytes / 10;
+}
+
+Status fits(const PlannedModel& model, const PlanOptions& options, uint64_t usable_bytes) {
+  const uint64_t needed = plan_memory(model, options).total();
+  if (needed <= usable_bytes) return {};
   PlanOptions smaller = options;
   uint64_t bytes = needed;
   std::string words;
   for (const Remedy& remedy : kRemedies) {
     remedy.apply(smaller);
-    const uint64_t now = plan_memory(config, tied, smaller).total();
-    if (now == bytes) continue;
+    const uint64_t now = plan_memory(model, smaller).total();
+    if (now >= bytes) continue;
     bytes = now;
-    words += (words.empty() ? "" : ", ") + std::string(remedy.flag);
-    if (bytes <= available_bytes) break;
+    words += (words.empty() ? "" : ", ") + std::string(remedy.flags);
+    if (bytes <= usable_bytes) break;
   }
-  Status status = fail(Code::out_of_memory, "memory plan: expected at most {}, got {}", gigabytes(available_bytes),
-                       gigabytes(needed));
+  Status status = fail(Code::out_of_memory, "memory plan: expected at most {}, got {}", size_text(usable_bytes, needed),
+                       size_text(needed, needed));
   if (words.empty()) return std::move(status).with_hint("this model needs a larger machine");
-  if (bytes > available_bytes) {
-    return std::move(status).with_hint(fmt::format("even {} needs {}", words, gigabytes(bytes)));
+  if (bytes > usable_bytes) {
+    return std::move(status).with_hint(fmt::format("even {} needs {}", words, size_text(bytes, needed)));
   }
-  return std::move(status).with_hint(fmt::format("{}: {}", words, gigabytes(bytes)));
+  return std::move(status).with_hint(fmt::format("{}: {}", words, size_text(bytes, needed)));
 }
 
 }  // namespace nibble::train

@@ -1,12 +1,14 @@
-// Memory plan: how many bytes a training run needs, from the model's sizes and a few choices. Pure arithmetic:
-// parameters and optimizer state are exact, activations follow what the backward of each block needs and are an
-// estimate.
+// Memory plan: how many bytes a training run needs, from the shape of the model and the options of the run, before a
+// weight is looked at.
 //
-// Bytes of a parameter that trains = master + moments + gradient:
-//   master    f32 4 (+ 2 with a BF16 copy to compute with), split 4, bf16 2
-//   moments   f32 8, bf16 4, q8 2 + 8/256
-//   gradient  f32 4, bf16 2
-// A parameter that does not train needs its 2 (or 4) bytes alone.
+// What the Student and the teacher hold is exact; what one micro-batch needs follows the calls of its forward, head and
+// backward, to some percent. Bytes per parameter:
+//   trained      master 4 (BF16 file: two halves; F32 file: itself), gradient 4, moments 8 (f32), 4 (bf16), 2 + 8/256
+//                (q8)
+//   with LoRA    of every adapted linear: stored 2 or 4, base 4, gradient 4; and of its adapter: 4 + 4 + moments
+//   in 4 bits    codes and block scales three times over: now, at the start, at the last count: 1.625
+//   neither      the 2 or 4 of the file, mapped
+// Vectors are also held in f32 for the forward.
 #pragma once
 
 #include <cstdint>
@@ -15,42 +17,41 @@
 #include <vector>
 
 #include "model/config.h"
-#include "ops/optim/adamw.h"
+#include "train/batches.h"
+#include "train/student.h"
 
 namespace nibble::train {
 
-/// Parameters of the text model by kind, without draft head and vision tower.
-struct ParameterCounts {
-  int64_t mlp = 0, attention = 0, delta = 0;  // the linears that NVFP4 can hold
-  int64_t small = 0;                          // norms, conv, a/b, A_log, dt_bias
-  int64_t embedding = 0, head = 0;            // head 0: tied
-  int64_t quantizable() const { return mlp + attention + delta; }
-  int64_t total() const { return quantizable() + small + embedding + head; }
+/// A checkpoint as far as the plan sees it.
+struct PlannedModel {
+  model::Config config;
+  bool tied = false;
+  DType dtype = DType::bf16;  // of its matrices in memory
 };
-ParameterCounts count_parameters(const model::Config& config, bool tied);
 
-enum class TrainedParts : uint8_t { all, blocks, linears };      // blocks: without embedding and head
-enum class Recompute : uint8_t { none, mlp, all };               // what the backward computes again
-enum class FakeQuantCache : uint8_t { none, packed, bf16 };      // none: no fake quantization
-enum class TeacherSource : uint8_t { none, resident, sidecar };  // sidecar: hidden states in a file
-constexpr const char* name(Recompute r) {
-  return r == Recompute::none ? "none" : r == Recompute::mlp ? "mlp" : "all";
-}
+/// Elements of the text model by kind, without draft head and vision tower.
+struct ParameterCounts {
+  int64_t quantizable = 0;  // the linears of the blocks that NVFP4 can hold
+  int64_t gates = 0;        // in_proj_a, in_proj_b
+  int64_t norms = 0;
+  int64_t vectors = 0;              // conv, A_log, dt_bias
+  int64_t embedding = 0, head = 0;  // head 0: tied
+  int64_t largest = 0;              // of the quantizable linears
+  int64_t in_and_out = 0;           // sum over the quantizable linears
+  int64_t total() const { return quantizable + gates + norms + vectors + embedding + head; }
+};
+ParameterCounts count_parameters(const PlannedModel& model);
 
 struct PlanOptions {
-  TrainedParts trainable = TrainedParts::all;
-  ops::MasterFormat master = ops::MasterFormat::split;
-  bool bf16_copy = false;  // of an f32 master
-  ops::MomentFormat moments = ops::MomentFormat::q8;
-  DType gradient = DType::bf16;
-  Recompute recompute = Recompute::all;
-  FakeQuantCache cache = FakeQuantCache::none;
-  TeacherSource teacher = TeacherSource::none;
-  bool share_frozen = true;                    // a resident teacher shares the embedding and head that do not train
-  int64_t tokens = 2048;                       // of a micro-batch
-  DType activations = DType::bf16;             // f32 on a CPU
-  int64_t head_rows = 512;                     // rows of logits at a time
-  uint64_t reserve_bytes = uint64_t{1} << 30;  // libraries, work space, the data
+  StudentOptions student = {};
+  bool merged_adapter = false;    // an adapter was merged into the weights first
+  bool quantized_inputs = false;  // of the 4-bit linears
+  BatchExtent batch = {2048, 2048, 1};
+  bool keep_traces = false;
+  int64_t head_chunk = 512;  // rows of logits at a time
+  int threads = 1;
+  std::optional<PlannedModel> teacher = {};  // resident
+  bool teacher_is_source = false;            // it maps the files that the student's frozen tensors are views of
 };
 
 struct PlanItem {
@@ -60,17 +61,21 @@ struct PlanItem {
 
 struct MemoryPlan {
   std::vector<PlanItem> items;  // none of them 0
+  uint64_t state_bytes = 0;     // weights, gradients and moments among them
+  uint64_t work_bytes = 0;      // what a micro-batch takes from the arena, among them
   uint64_t total() const;
-  uint64_t state_bytes = 0;  // weights, moments and gradients among them
-  /// A line an item and the total, in GB = 10^9 bytes.
+  /// A line an item and the total, in GB = 10^9 bytes, or in MB where the total is below ten.
   std::string text() const;
 };
 
-MemoryPlan plan_memory(const model::Config& config, bool tied, const PlanOptions& options);
+MemoryPlan plan_memory(const PlannedModel& model, const PlanOptions& options);
 
-/// ok, or `out_of_memory` that names both sizes; its hint names the choices that would fit, fewest and least harmful
-/// first: teacher from a sidecar, recomputation, moments, gradients, fewer tokens, embedding and head frozen, a BF16
-/// master.
-Status fits(const model::Config& config, bool tied, const PlanOptions& options, uint64_t available_bytes);
+/// What a run may take of `bytes` that are free: nine tenths. The rest stays for the system and the pages of the files
+/// that a run reads and writes.
+uint64_t usable_memory(uint64_t bytes);
+
+/// ok, or `out_of_memory` that names both sizes; its hint names the flags that would make it fit, fewest and least
+/// harmful first.
+Status fits(const PlannedModel& model, const PlanOptions& options, uint64_t usable_bytes);
 
 }  // namespace nibble::train

@@ -48,6 +48,10 @@ void widen(const Tensor& stored, const Tensor& to) {
 
 }  // namespace
 
+bool is_block_linear(std::string_view name, TensorKind kind) {
+  return kind == TensorKind::linear && name != "lm_head.weight" && !is_decay_or_write_gate(name);
+}
+
 // Both walks of visit_weights, over weights and over gradients, become slots.
 class Student::Collector : public model::WeightsVisitor {
  public:
@@ -170,7 +174,7 @@ bool Student::is_trained(const Slot& slot) const {
   if (options_.lora.rank > 0) return false;
   if (options_.trainable == Trainable::all) return true;
   if (options_.trainable == Trainable::linears_and_norms && is_norm(slot.kind)) return true;
-  return slot.linear != nullptr && slot.name != "lm_head.weight" && !is_decay_or_write_gate(slot.name);
+  return is_block_linear(slot.name, slot.kind);
 }
 
 ops::Moment Student::moment(int64_t n) {
@@ -208,7 +212,7 @@ void Student::make_trained(Slot& slot) {
 }
 
 void Student::make_adapter(Slot& slot) {
-  if (slot.linear == nullptr || slot.name == "lm_head.weight" || is_decay_or_write_gate(slot.name)) return;
+  if (!is_block_linear(slot.name, slot.kind)) return;
   const int64_t out = slot.shape[0], in = slot.shape[1], r = options_.lora.rank;
   Adapter adapter;
   adapter.base = own(DType::f32, slot.shape);
@@ -366,6 +370,12 @@ Flips Student::count_flips(Context& cx) {
     }
   }
   return flips;
+}
+
+uint64_t Student::bytes() const {
+  uint64_t sum = 0;
+  for (const Buffer& buffer : buffers_) sum += buffer.bytes();
+  return sum;
 }
 
 int64_t Student::trained_elements() const {

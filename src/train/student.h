@@ -26,6 +26,10 @@ namespace nibble::train {
 /// Which tensors a run moves: all of the text model; the linears that four bits hold; these and the norms.
 enum class Trainable : uint8_t { all, linears, linears_and_norms };
 
+/// Whether a tensor is a linear of the blocks that four bits can hold: what Trainable::linears moves and adapters
+/// adapt.
+bool is_block_linear(std::string_view tensor_name, model::TensorKind kind);
+
 /// dynamic: tensor and block scales follow the weights, at every step. frozen: those of the start; weights that grow
 /// beyond them saturate.
 enum class Scales : uint8_t { dynamic, frozen };
@@ -112,6 +116,8 @@ class Student {
 
   std::vector<TrainedTensor>& trained() { return trained_; }
   int64_t trained_elements() const;
+  /// Of the student's own memory.
+  uint64_t bytes() const;
   /// Of every tensor that may differ from the source.
   std::vector<StoredTensor> stored() const;
   std::vector<QuantizedLinear> quantized() const;

@@ -1,0 +1,100 @@
+// nibble train: the memory plan, and what a run takes of it.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "io/json.h"
+#include "tests/support/command.h"
+
+namespace nibble::test {
+namespace {
+
+const std::string kTinyVoice = NIBBLE_SOURCE_DIR "/models/tiny-voice";
+const std::string kValid = NIBBLE_SOURCE_DIR "/tests/golden/data/valid.jsonl";
+
+// The arguments of a short run, then `more`.
+std::vector<std::string> training(const Path& output, const std::vector<std::string>& more) {
+  std::vector<std::string> arguments = {"train",  kTinyVoice, "--data", kValid,     "--think-prefix",
+                                        "target", "--steps",  "1",      "--output", output.string()};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+Json json_of(const Outcome& outcome) {
+  auto json = parse_json(outcome.out, "output");
+  EXPECT_TRUE(json.ok()) << outcome.out << outcome.err;
+  return json.ok() ? *json : Json::object();
+}
+
+struct Mode {
+  const char* name;
+  std::vector<std::string> flags;
+};
+
+class PeakMemory : public testing::TestWithParam<Mode> {};
+
+// What the run's process took at most, by the system's count, which includes the mapped files of the model.
+TEST_P(PeakMemory, IsNearThePlan) {
+  const Scratch dir;
+  std::vector<std::string> flags = GetParam().flags;
+  flags.insert(flags.end(), {"--limit", "8", "--json"});
+  const Outcome run = nibble_command(training(dir / "out", flags));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const auto planned = json_of(run)["plan"]["total_bytes"].get<double>();
+  const auto metrics = read_file(dir / "out/metrics.jsonl");
+  ASSERT_TRUE(metrics.ok());
+  const size_t at = metrics->find("\"memory_bytes\":");
+  ASSERT_NE(at, std::string::npos) << *metrics;
+  const double measured = std::stod(metrics->substr(at + 15));
+  constexpr double kFixed = 40e6;  // the files of the source, and what a library keeps for itself
+  EXPECT_LE(measured, 1.25 * planned + kFixed);
+  EXPECT_GE(measured, .75 * planned - kFixed);
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, PeakMemory,
+                         testing::Values(Mode{"sft", {"--mode", "sft"}},
+                                         Mode{"qad", {"--mode", "qad", "--teacher", kTinyVoice}},
+                                         Mode{"traces", {"--mode", "sft", "--keep-traces"}}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(MemoryPlan, IsPrintedBeforeTheFirstStep) {
+  const Scratch dir;
+  const Outcome run = nibble_command(training(dir / "out", {"--mode", "sft", "--limit", "2"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  EXPECT_EQ(run.err.find("memory plan\n"), 0u) << run.err;
+  EXPECT_NE(run.err.find("that are free"), std::string::npos);
+}
+
+TEST(MemoryPlan, RefusesWithAHint) {
+  const Scratch dir;
+  const Outcome run = nibble_command(training(dir / "out", {"--mode", "sft", "--keep-traces", "--memory", "0.2"}));
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_NE(run.err.find("out of memory: memory plan: expected at most 180.0 MB"), std::string::npos) << run.err;
+  EXPECT_NE(run.err.find("hint: without --keep-traces"), std::string::npos) << run.err;
+  std::error_code error;
+  EXPECT_FALSE(std::filesystem::exists(dir / "out", error));
+}
+
+TEST(MemoryPlan, NeedsNoWeightsToBeAsked) {
+  const Scratch dir;
+  std::ofstream(dir / "config.json") << std::ifstream(kTinyVoice + "/config.json").rdbuf();
+  const Outcome plan = nibble_command({"train", dir.path().string(), "--mode", "sft", "--plan", "--json"});
+  ASSERT_EQ(plan.exit_code, 0) << plan.err;
+  EXPECT_GT(json_of(plan)["plan"]["items"]["gradients"], 8'000'000 * 4);
+
+  const std::vector<std::string> large = {"train", "9b", "--mode", "qat", "--plan", "--memory", "121", "--json"};
+  const Outcome refused = nibble_command(large);
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_NE(refused.err.find("hint:"), std::string::npos);
+  EXPECT_EQ(json_of(refused)["plan"]["fits"], false);
+  std::vector<std::string> small = large;
+  small.insert(small.end(), {"--moments", "q8", "--train", "linears", "--batch", "1"});
+  const Outcome fits = nibble_command(small);
+  EXPECT_EQ(fits.exit_code, 0) << fits.err;
+  EXPECT_EQ(json_of(fits)["plan"]["fits"], true);
+  EXPECT_EQ(nibble_command({"train", "10b", "--plan"}).exit_code, 2);
+  EXPECT_EQ(nibble_command({"train", kTinyVoice}).exit_code, 2);
+}
+
+}  // namespace
+}  // namespace nibble::test
