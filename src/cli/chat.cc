@@ -5,6 +5,7 @@
 #include <iostream>
 #include <mutex>
 
+#include "base/log.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
 #include "engine/local_engine.h"
@@ -21,7 +22,8 @@ struct Flags {
   float temperature = -1;  // < 0: the model's own
   int64_t max_tokens = 1024;
   engine::EngineOptions engine;
-  bool think = false, exact = false, json = false;
+  std::optional<bool> think;  // absent: as trained, else off
+  bool exact = false, json = false;
 };
 
 // Events arrive on the engine's thread; the terminal is written on this one.
@@ -57,7 +59,12 @@ struct Reply {
 class Chat {
  public:
   Chat(const Flags& flags, OpenModel open, std::shared_ptr<engine::Engine> engine)
-      : flags_(flags), open_(std::move(open)), engine_(std::move(engine)), interrupted_(interrupt_token()) {
+      : flags_(flags),
+        open_(std::move(open)),
+        engine_(std::move(engine)),
+        interrupted_(interrupt_token()),
+        watch_(prompt_lock_of(flags.dir), open_.chat_template.get()) {
+    if (const auto difference = watch_.at_load()) spdlog::warn("chat: {}", *difference);
     if (!flags.system.empty()) messages_.push_back({{"role", "system"}, {"content", flags.system}});
   }
 
@@ -66,7 +73,10 @@ class Chat {
     messages_.push_back({{"role", "user"}, {"content", text}});
     NIBBLE_TRY(messages, text::normalise_messages(messages_, *open_.chat_template));
     text::RenderOptions render;
-    render.kwargs["enable_thinking"] = flags_.think;
+    render.kwargs["enable_thinking"] = think();
+    for (const std::string& difference : watch_.differences(messages, Json(), think())) {
+      spdlog::warn("chat: {}", difference);
+    }
     NIBBLE_TRY(rendered, open_.chat_template->render(messages, Json(), render));
     engine::Request request;
     NIBBLE_RETURN_IF_ERROR(text::encode_rendered(*open_.tokenizer, rendered, false, request.prompt));
@@ -87,6 +97,11 @@ class Chat {
   }
 
  private:
+  bool think() const {
+    if (flags_.think) return *flags_.think;
+    return watch_.lock() && watch_.lock()->thinking.value_or(false);
+  }
+
   Result<Reply> collect(EventQueue& events, text::ChatParser& parser, bool print) {
     Reply reply;
     text::MessageBuilder builder;
@@ -124,6 +139,7 @@ class Chat {
   OpenModel open_;
   std::shared_ptr<engine::Engine> engine_;
   CancelToken interrupted_;
+  text::PromptWatch watch_;
   Json messages_ = Json::array();
 };
 
@@ -172,9 +188,7 @@ void add_chat(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("chat", "Talk to a model in the terminal");
   command->footer(
-      "Reads one message a line and streams the replies. Thinking is off unless --think is given; what the model "
-      "thinks\n"
-      "all the same is shown dimmed.\n\n"
+      "Reads one message a line and streams the replies. What the model thinks is shown dimmed.\n\n"
       "  nibble chat models/tiny-voice --system 'You are Annie, a voice companion.'\n"
       "  nibble chat models/tiny-voice --message 'What is the capital of India?' --json");
   command->add_option("DIR", flags->dir, "a checkpoint folder")->required();
@@ -189,7 +203,8 @@ void add_chat(CLI::App& app, Action& action) {
   command->add_option("--context", flags->engine.context, "tokens of conversation (0 = up to 8192)")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--threads", flags->engine.threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
-  command->add_flag("--think", flags->think, "let the model think first");
+  command->add_flag("--think,!--no-think", flags->think,
+                    "let the model think first, or not (default: as trained, else not)");
   command->add_flag("--exact", flags->exact, "f32 activations, as eval and train use them");
   command->add_flag("--json", flags->json, "with --message: print the reply as JSON");
   command->callback([flags, &action] { action = [flags] { return run(*flags); }; });

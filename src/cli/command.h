@@ -10,6 +10,7 @@
 #include "checkpoint/load.h"
 #include "tensor/context.h"
 #include "text/chat_template.h"
+#include "text/prompt_lock.h"
 #include "text/tokenizer.h"
 
 namespace nibble::cli {
@@ -41,6 +42,9 @@ Result<checkpoint::LoadedModel> load_model(const Path& dir, const Path& adapter,
 /// The flag that names one.
 void add_adapter_flag(CLI::App& command, Path& adapter, const std::string& flag = "--adapter",
                       const std::string& of = "the model");
+
+/// What the model of a folder was trained to be asked with; a lock that cannot be read is warned of and left out.
+std::optional<text::PromptLock> prompt_lock_of(const Path& dir);
 
 /// Largest input of every linear over the first `samples` conversations of a chat JSONL (0 = all), with a progress bar.
 Result<std::map<std::string, float>> calibrated_amax(Context& cx, const OpenModel& open, const Path& chats,

@@ -1,3 +1,4 @@
+#include "base/log.h"
 #include "checkpoint/adapter.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
@@ -26,6 +27,13 @@ Result<OpenModel> open_model(const Path& dir, const Path& adapter) {
   NIBBLE_TRY(chat_template, text::ChatTemplate::load(dir));
   open.chat_template = std::make_shared<const text::ChatTemplate>(std::move(chat_template));
   return open;
+}
+
+std::optional<text::PromptLock> prompt_lock_of(const Path& dir) {
+  auto lock = text::load_prompt_lock(dir);
+  if (lock.ok()) return std::move(*lock);
+  spdlog::warn("prompt lock: {}; prompts are not compared with those of training", lock.status().message());
+  return {};
 }
 
 void add_adapter_flag(CLI::App& command, Path& adapter, const std::string& flag, const std::string& of) {

@@ -14,7 +14,7 @@ struct Flags {
   Path dir, adapter, api_key_file;
   serve::ServeOptions serve;
   engine::EngineOptions engine;
-  std::string thinking = "auto", tool_parser = "auto", reasoning_field = "reasoning_content";
+  std::string thinking, tool_parser = "auto", reasoning_field = "reasoning_content";
   double shutdown_timeout_s = 30;
   bool exact = false, json = false;
 };
@@ -25,10 +25,11 @@ Result<int> run(Flags flags) {
     NIBBLE_TRY(key, serve::read_api_key(flags.api_key_file));
     flags.serve.api_key = key;
   }
-  flags.serve.thinking = *serve::thinking_named(flags.thinking);
+  if (!flags.thinking.empty()) flags.serve.thinking = *serve::thinking_named(flags.thinking);
   flags.serve.dialect = *text::dialect_named(flags.tool_parser);
   flags.serve.reasoning_field = *serve::reasoning_field_named(flags.reasoning_field);
   NIBBLE_TRY(open, open_model(flags.dir, flags.adapter));
+  flags.serve.prompt_lock = prompt_lock_of(flags.dir);
   if (flags.serve.model_id.empty()) flags.serve.model_id = folder_name(flags.dir);
   flags.engine.numeric = flags.exact ? Numeric::exact : Numeric::bf16_act;
   NIBBLE_TRY(engine, engine::start_engine(open.model, open.tokenizer, flags.engine));
@@ -75,9 +76,10 @@ void add_serve(CLI::App& app, Action& action) {
   command->add_option("--alias", flags->serve.aliases, "further ids of the same model");
   command->add_flag("--any-model", flags->serve.any_model, "serve requests whatever model they name");
   command->add_option("--allowed-hosts", flags->serve.allowed_hosts, "further values of the Host header");
-  command->add_option("--thinking", flags->thinking, "think before answering: auto (as the template says), on, off")
-      ->check(CLI::IsMember({"auto", "on", "off"}))
-      ->capture_default_str();
+  command
+      ->add_option("--thinking", flags->thinking,
+                   "think before answering: on, off, auto (as the template says); default: as trained, else auto")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
   command->add_option("--tool-parser", flags->tool_parser, "dialect of tool calls")
       ->check(CLI::IsMember({"auto", "hermes", "qwen3_xml", "none"}))
       ->capture_default_str();

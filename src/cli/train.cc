@@ -1,9 +1,9 @@
+#include "base/sha256.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
 #include "cli/train_plan.h"
 #include "cli/train_recorder.h"
-#include "train/sha256.h"
 
 namespace nibble::cli {
 namespace {
@@ -64,7 +64,7 @@ Result<int> run(TrainFlags flags) {
     valid = std::move(loaded);
   }
   const Json settings = settings_of(flags, open.model->fingerprint, data);
-  flags.trainer.settings = train::Sha256().add(settings.dump()).hex();
+  flags.trainer.settings = Sha256().add(settings.dump()).hex();
 
   ThreadPool pool(flags.threads);
   const model::Weights& weights = open.model->weights;
@@ -94,7 +94,9 @@ Result<int> run(TrainFlags flags) {
   cx.arena.reserve(plan.memory.work_bytes);
 
   TrainRecorder recorder(flags, settings);
-  const train::Exporter exporter({flags.dir, settings.dump(2) + "\n"}, pool);
+  Json manifest = settings;
+  manifest["prompt"] = text::to_json(data.report.lock);
+  const train::Exporter exporter({flags.dir, manifest.dump(2) + "\n"}, pool);
   NIBBLE_TRY(summary, train::train(cx, *student, teacher ? &*teacher : nullptr, data.samples, valid.samples,
                                    flags.trainer, exporter, flags.output, recorder.observer()));
   const train::ReportRows results = results_of(flags, summary, recorder);

@@ -153,6 +153,7 @@ std::optional<ApiError> chat_completions(const std::shared_ptr<Service>& service
   ChatPrompt prompt;
   if (auto error = make_chat_prompt(*service, request, prompt)) return error;
   if (auto error = check_fits(*service, prompt.ids.size(), "messages")) return error;
+  watch_prompt(*service, prompt);
 
   engine::Request job = engine_request(*service, request.generation, std::move(prompt.ids));
   mask_calls(*service, request, job);

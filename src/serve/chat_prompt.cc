@@ -2,11 +2,14 @@
 
 #include <algorithm>
 
+#include "base/log.h"
 #include "text/chat_encode.h"
 #include "text/chat_normalise.h"
 
 namespace nibble::serve {
 namespace {
+
+constexpr const char* kThinking = "enable_thinking";
 
 ApiError template_error(const Status& status) {
   ApiError error = invalid_value("messages", status.message());
@@ -16,7 +19,6 @@ ApiError template_error(const Status& status) {
 
 // The request's own kwargs, then reasoning_effort, then the server's --thinking, then what the template does by itself.
 std::optional<ApiError> template_kwargs(const Service& service, const ChatRequest& request, Json& out) {
-  constexpr const char* kThinking = "enable_thinking";
   const auto& readable = service.chat_template->free_variables();
   out = Json::object();
   for (const auto& item : request.template_kwargs.items()) {
@@ -29,9 +31,8 @@ std::optional<ApiError> template_kwargs(const Service& service, const ChatReques
     out[item.key()] = item.value();
   }
   std::optional<bool> thinking = request.thinking;
-  if (!thinking && service.options.thinking != Thinking::automatic) {
-    thinking = service.options.thinking == Thinking::on;
-  }
+  const Thinking by_default = thinking_of(service.options);
+  if (!thinking && by_default != Thinking::automatic) thinking = by_default == Thinking::on;
   if (thinking && !out.contains(kThinking)) out[kThinking] = *thinking;
   return std::nullopt;
 }
@@ -58,7 +59,17 @@ std::optional<ApiError> make_chat_prompt(const Service& service, const ChatReque
   if (!encoded.ok()) return template_error(encoded);
   out.text = rendered->text;
   out.reasoning_open = text::reasoning_open(out.text);
+  out.messages = std::move(messages);
+  out.tools = std::move(tools);
+  if (render.kwargs.contains(kThinking)) out.thinking = render.kwargs[kThinking].get<bool>();
   return std::nullopt;
+}
+
+void watch_prompt(const Service& service, const ChatPrompt& prompt) {
+  for (const std::string& difference :
+       service.prompt_watch->differences(prompt.messages, prompt.tools, prompt.thinking)) {
+    spdlog::warn("serve: {}", difference);
+  }
 }
 
 std::optional<ApiError> check_fits(const Service& service, size_t prompt_tokens, const char* param) {

@@ -16,10 +16,16 @@ struct ChatPrompt {
   std::string text;
   std::vector<int32_t> ids;
   bool reasoning_open = false;  // the model goes on inside a think block
+
+  Json messages, tools;          // as the template was given them
+  std::optional<bool> thinking;  // likewise enable_thinking
 };
 
 /// Normalises, renders and tokenises. Complaints of the template are 400 template_error.
 std::optional<ApiError> make_chat_prompt(const Service& service, const ChatRequest& request, ChatPrompt& out);
+
+/// Logs, once each, what of a prompt differs from those that the model was trained with.
+void watch_prompt(const Service& service, const ChatPrompt& prompt);
 
 /// exceed_context_size_error unless at least one token of the context is left for the reply; an empty prompt, which no
 /// model can continue, is refused too.

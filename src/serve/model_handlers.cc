@@ -17,7 +17,7 @@ Json model_json(const Service& service, const std::string& id) {
            {{"format", info.format},
             {"quant", info.quant},
             {"parser", text::name(service.options.dialect)},
-            {"thinking_default", name(service.options.thinking)}}}};
+            {"thinking_default", name(thinking_of(service.options))}}}};
 }
 
 }  // namespace

@@ -31,4 +31,10 @@ std::optional<ReasoningField> reasoning_field_named(std::string_view word) {
   return named<ReasoningField>(kReasoningField, word);
 }
 
+Thinking thinking_of(const ServeOptions& options) {
+  if (options.thinking) return *options.thinking;
+  if (!options.prompt_lock || !options.prompt_lock->thinking) return Thinking::automatic;
+  return *options.prompt_lock->thinking ? Thinking::on : Thinking::off;
+}
+
 }  // namespace nibble::serve

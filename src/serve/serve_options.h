@@ -9,6 +9,7 @@
 
 #include "serve/http_server.h"
 #include "text/dialect.h"
+#include "text/prompt_lock.h"
 
 namespace nibble::serve {
 
@@ -33,7 +34,8 @@ struct ServeOptions {
   std::vector<std::string> aliases = {};
   bool any_model = false;  // whatever a request calls the model, it gets this one
 
-  Thinking thinking = Thinking::automatic;
+  std::optional<Thinking> thinking = {};             // absent: as the model was trained, else automatic
+  std::optional<text::PromptLock> prompt_lock = {};  // what the model was trained to be asked with
   text::ToolDialect dialect = text::ToolDialect::automatic;
   ReasoningField reasoning_field = ReasoningField::reasoning_content;
   std::string no_user_text = "Hello.";  // the user message of a conversation that has none
@@ -46,5 +48,8 @@ struct ServeOptions {
   double headers_after_s = 2;  // a stream that waits in the queue sends its headers by then
   HttpLimits limits = {};
 };
+
+/// What requests that do not say get.
+Thinking thinking_of(const ServeOptions& options);
 
 }  // namespace nibble::serve

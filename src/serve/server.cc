@@ -4,6 +4,7 @@
 #include <ctime>
 #include <mutex>
 
+#include "base/log.h"
 #include "serve/guard.h"
 #include "serve/http_server.h"
 #include "serve/router.h"
@@ -36,6 +37,9 @@ Result<std::unique_ptr<Server>> Server::start(ServeOptions options, std::shared_
   service->engine = std::move(engine);
   service->tokenizer = std::move(tokenizer);
   service->chat_template = std::move(chat_template);
+  service->prompt_watch =
+      std::make_unique<text::PromptWatch>(service->options.prompt_lock, service->chat_template.get());
+  if (const auto difference = service->prompt_watch->at_load()) spdlog::warn("serve: {}", *difference);
   service->created = static_cast<int64_t>(std::time(nullptr));
   service->fingerprint = fmt::format("nibble-{}-{}", NIBBLE_VERSION, service->engine->info().fingerprint);
   state->service = service;

@@ -13,6 +13,7 @@
 #include "serve/reply_json.h"
 #include "serve/serve_options.h"
 #include "text/chat_template.h"
+#include "text/prompt_lock.h"
 #include "text/tokenizer.h"
 
 namespace nibble::serve {
@@ -39,6 +40,7 @@ struct Service {
   std::string fingerprint;  // "nibble-VERSION-MODEL"
 
   UnknownFields unknown_fields;
+  std::unique_ptr<text::PromptWatch> prompt_watch;  // never null
   std::atomic<bool> draining{false};
   std::atomic<int> generating{0};  // requests that the engine still owes an event
 

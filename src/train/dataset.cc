@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <set>
 
+#include "base/sha256.h"
 #include "io/jsonl.h"
 #include "text/chat_normalise.h"
-#include "train/sha256.h"
 
 namespace nibble::train {
 namespace {
@@ -26,7 +26,7 @@ class Collector {
       return reject(fmt::format("{}: {}{}", where, status.message(),
                                 status.hint().empty() ? "" : fmt::format(" (hint: {})", status.hint())));
     }
-    lock_prompt(*record);
+    note_prompt(*record);
     report.too_long += made->too_long;
     report.turns_without_end += made->turns_without_end;
     if (made->samples.empty() && made->too_long == 0) ++report.without_loss;
@@ -53,11 +53,12 @@ class Collector {
     report.turns = static_cast<int64_t>(turns.size());
     report.sample_tokens = lengths_of(std::move(samples));
     report.turn_tokens = lengths_of(std::move(turns));
-    Sha256 lock;
-    for (const std::string& prompt : system_prompts_) lock.add(prompt);
-    lock.add("tools");
-    for (const std::string& tools : tools_) lock.add(tools);
-    report.prompt_lock = lock.add("template").add(chat_template_.source()).hex();
+    report.lock = lock();
+    Sha256 prompts;
+    for (const std::string& prompt : system_prompts_) prompts.add(prompt);
+    prompts.add("tools");
+    for (const std::string& tools : tools_) prompts.add(tools);
+    report.prompt_lock = prompts.add("template").add(report.lock.template_hash).hex();
     return std::move(dataset_);
   }
 
@@ -67,13 +68,21 @@ class Collector {
     if (dataset_.report.errors.size() < options_.max_errors) dataset_.report.errors.push_back(std::move(message));
   }
 
-  void lock_prompt(const Record& record) {
-    for (const Json& message : record.messages) {
-      if (message["role"] == "system" || message["role"] == "developer") {
-        system_prompts_.insert(message["content"].get<std::string>());
-      }
-    }
-    if (!record.tools.is_null()) tools_.insert(text::normalise_tools(record.tools).dump());
+  void note_prompt(const Record& record) {
+    const auto messages = text::normalise_messages(record.messages, chat_template_);
+    if (messages.ok()) system_prompts_.insert(sha256_of(text::system_prompt_of(*messages)));
+    tools_.insert(sha256_of(text::tools_text_of(text::normalise_tools(record.tools))));
+  }
+
+  text::PromptLock lock() const {
+    const SampleOptions& o = options_.sample;
+    text::PromptLock lock;
+    lock.template_hash = sha256_of(chat_template_.source());
+    lock.system_prompts = system_prompts_;
+    lock.tools = tools_;
+    if (o.thinking != Thinking::automatic) lock.thinking = o.thinking == Thinking::on;
+    lock.think_prefix_is_target = o.think_prefix == ThinkPrefix::target;
+    return lock;
   }
 
   void keep(Sample sample) {
@@ -88,7 +97,7 @@ class Collector {
   const text::ChatTemplate& chat_template_;
   const DatasetOptions& options_;
   Dataset dataset_;
-  std::set<std::string> keys_, system_prompts_, tools_;
+  std::set<std::string> keys_, system_prompts_, tools_;  // the last two: hashes
 };
 
 }  // namespace

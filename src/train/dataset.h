@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/progress.h"
+#include "text/prompt_lock.h"
 #include "train/sample.h"
 
 namespace nibble::train {
@@ -36,7 +37,8 @@ struct DatasetReport {
   std::map<std::string, int64_t> categories;  // samples; "" where none is named
   std::vector<std::string> errors;            // "FILE:LINE: …", the first max_errors
   std::string hash;                           // SHA-256 of all samples in order: what a resumed run must find again
-  std::string prompt_lock;  // SHA-256 of (system prompts, tool definitions, template): what the server must use
+  text::PromptLock lock;                      // what the server must use
+  std::string prompt_lock;                    // SHA-256 of its hashes: of system prompts, tool definitions, template
 
   double loss_share() const { return tokens == 0 ? 0 : static_cast<double>(loss_rows) / static_cast<double>(tokens); }
 };

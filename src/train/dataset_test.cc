@@ -1,7 +1,9 @@
 #include "train/dataset.h"
-#include "tests/support/temporary_folder.h"
 
 #include <gtest/gtest.h>
+
+#include "base/sha256.h"
+#include "tests/support/temporary_folder.h"
 
 namespace nibble::train {
 namespace {
@@ -98,6 +100,9 @@ TEST_F(DatasetTest, HashesSayWhatChanged) {
   EXPECT_EQ(a->report.prompt_lock, b->report.prompt_lock);
   EXPECT_NE(a->report.prompt_lock, d->report.prompt_lock);
   EXPECT_EQ(a->report.hash.size(), 64u);
+  EXPECT_EQ(a->report.lock.system_prompts, std::set<std::string>{sha256_of("")});
+  EXPECT_EQ(d->report.lock.system_prompts, std::set<std::string>{sha256_of("S")});
+  EXPECT_EQ(d->report.lock.tools, std::set<std::string>{sha256_of("")});
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "checkpoint/adapter_writer.h"
+#include "text/prompt_lock.h"
 
 namespace nibble::train {
 namespace {
@@ -51,7 +52,7 @@ Status Exporter::write(const Student& student, const Path& output) const {
   std::filesystem::remove_all(fresh, error);
   NIBBLE_RETURN_IF_ERROR(quantize::quantize_folder(options_.source, fresh, options, pool_).status());
   NIBBLE_RETURN_IF_ERROR(check_codes(fresh, student));
-  NIBBLE_RETURN_IF_ERROR(write_file(fresh / kTrainingFile, options_.manifest));
+  NIBBLE_RETURN_IF_ERROR(write_file(fresh / text::kTrainingFile, options_.manifest));
   return replace_folder(fresh, output);
 }
 

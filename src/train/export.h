@@ -9,7 +9,7 @@ namespace nibble::train {
 
 struct ExportOptions {
   Path source;           // the folder that the student was loaded from
-  std::string manifest;  // contents of nibble_training.json: how the weights came about
+  std::string manifest;  // contents of text::kTrainingFile: how the weights came about
 };
 
 class Exporter {
@@ -26,7 +26,5 @@ class Exporter {
   ExportOptions options_;
   ThreadPool& pool_;
 };
-
-constexpr const char* kTrainingFile = "nibble_training.json";
 
 }  // namespace nibble::train

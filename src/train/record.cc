@@ -3,7 +3,7 @@
 #include <cmath>
 #include <set>
 
-#include "train/sha256.h"
+#include "base/sha256.h"
 
 namespace nibble::train {
 namespace {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/sha256.h"
 #include "text/chat_encode.h"
 #include "text/chat_normalise.h"
 #include "text/dialect.h"
-#include "train/sha256.h"
 #include "train/turn_regions.h"
 
 namespace nibble::train {

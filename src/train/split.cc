@@ -2,9 +2,9 @@
 
 #include <set>
 
+#include "base/sha256.h"
 #include "io/jsonl.h"
 #include "train/record.h"
-#include "train/sha256.h"
 
 namespace nibble::train {
 namespace {

@@ -1,4 +1,4 @@
-// nibble train: the memory plan, and what a run takes of it.
+// nibble train: the memory plan and what a run takes of it, and what a checkpoint knows of its prompts.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -94,6 +94,34 @@ TEST(MemoryPlan, NeedsNoWeightsToBeAsked) {
   EXPECT_EQ(json_of(fits)["plan"]["fits"], true);
   EXPECT_EQ(nibble_command({"train", "10b", "--plan"}).exit_code, 2);
   EXPECT_EQ(nibble_command({"train", kTinyVoice}).exit_code, 2);
+}
+
+TEST(PromptLock, TravelsWithTheCheckpoint) {
+  const Scratch dir;
+  const std::string data = (dir / "data.jsonl").string(), last = (dir / "out/last").string();
+  std::ofstream(data) << R"({"messages": [{"role": "system", "content": "You are A."},)"
+                         R"( {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]})"
+                         "\n";
+  const Outcome run = nibble_command({"train", kTinyVoice, "--mode", "sft", "--data", data, "--think-prefix", "target",
+                                      "--steps", "1", "--output", (dir / "out").string()});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const auto ask = [](const std::string& model, const std::string& system) {
+    return nibble_command(
+        {"chat", model, "--system", system, "--message", "Hi", "--max-tokens", "2", "--temperature", "0"});
+  };
+  EXPECT_EQ(ask(last, "You are A.").err, "");
+  EXPECT_NE(ask(last, "You are B.").err.find("chat: the system prompt (sha256 "), std::string::npos);
+  EXPECT_EQ(ask(kTinyVoice, "You are B.").err, "");
+
+  const std::string quantized = (dir / "nvfp4").string();
+  ASSERT_EQ(nibble_command({"quantize", last, "--output", quantized}).exit_code, 0);
+  EXPECT_NE(ask(quantized, "You are B.").err.find("is none of the 1 that the model was trained with"),
+            std::string::npos);
+
+  std::ofstream(last + "/nibble_training.json") << "{";
+  const Outcome broken = ask(last, "You are B.");
+  EXPECT_EQ(broken.exit_code, 0);
+  EXPECT_NE(broken.err.find("prompt lock:"), std::string::npos) << broken.err;
 }
 
 }  // namespace

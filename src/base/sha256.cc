@@ -1,11 +1,20 @@
-#include "train/sha256.h"
+#include "base/sha256.h"
 
 #include <fmt/format.h>
 #include <openssl/evp.h>
 
 #include "base/check.h"
 
-namespace nibble::train {
+namespace nibble {
+namespace {
+
+std::string to_hex(std::span<const unsigned char> digest) {
+  std::string text;
+  for (const unsigned char byte : digest) text += fmt::format("{:02x}", byte);
+  return text;
+}
+
+}  // namespace
 
 struct Sha256::Context {
   EVP_MD_CTX* evp = EVP_MD_CTX_new();
@@ -29,9 +38,14 @@ std::string Sha256::hex() {
   unsigned char digest[EVP_MAX_MD_SIZE] = {};
   unsigned size = 0;
   NIBBLE_CHECK(EVP_DigestFinal_ex(context_->evp, digest, &size) == 1);
-  std::string text;
-  for (unsigned i = 0; i < size; ++i) text += fmt::format("{:02x}", digest[i]);
-  return text;
+  return to_hex({digest, size});
 }
 
-}  // namespace nibble::train
+std::string sha256_of(std::string_view text) {
+  unsigned char digest[EVP_MAX_MD_SIZE] = {};
+  unsigned size = 0;
+  NIBBLE_CHECK(EVP_Digest(text.data(), text.size(), digest, &size, EVP_sha256(), nullptr) == 1);
+  return to_hex({digest, size});
+}
+
+}  // namespace nibble

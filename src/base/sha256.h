@@ -1,4 +1,4 @@
-// SHA-256 over parts, each preceded by its length, so that no two lists of parts agree by concatenation.
+// SHA-256.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +7,9 @@
 #include <string>
 #include <string_view>
 
-namespace nibble::train {
+namespace nibble {
 
+/// Over parts, each preceded by its length, so that no two lists of parts agree by concatenation.
 class Sha256 {
  public:
   Sha256();
@@ -27,4 +28,7 @@ class Sha256 {
   std::unique_ptr<Context> context_;
 };
 
-}  // namespace nibble::train
+/// Of the text alone, as sha256sum prints it.
+std::string sha256_of(std::string_view text);
+
+}  // namespace nibble
