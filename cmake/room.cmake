@@ -24,8 +24,8 @@ function(nibble_test name)
   target_compile_options(nibble_tests_${name} PRIVATE
     $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fcx-limited-range>)
   target_link_libraries(nibble_tests_${name} PRIVATE ${T_LIBS} GTest::gtest_main)
-  # What is only a test need not be fast where sanitizers make compiling slow.
-  target_compile_options(nibble_tests_${name} PRIVATE $<$<CONFIG:Debug>:-O0>)
+  # What is only a test need not be fast, and compiles sooner.
+  target_compile_options(nibble_tests_${name} PRIVATE $<$<CONFIG:Debug>:-O0> $<$<CONFIG:Release>:-O1>)
   add_test(NAME ${name} COMMAND nibble_tests_${name} --gtest_filter=-*.Slow*)
   set_tests_properties(${name} PROPERTIES TIMEOUT 600)
   if(T_SLOW)
