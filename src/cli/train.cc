@@ -3,6 +3,7 @@
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
 #include "cli/train_plan.h"
+#include "cli/train_recipes.h"
 #include "cli/train_recorder.h"
 
 namespace nibble::cli {
@@ -63,8 +64,9 @@ Result<int> run(TrainFlags flags) {
     NIBBLE_TRY(loaded, load_data(flags, flags.valid, *open.tokenizer, *open.chat_template, flags.valid_limit));
     valid = std::move(loaded);
   }
-  const Json settings = settings_of(flags, open.model->fingerprint, data);
+  Json settings = settings_of(flags, open.model->fingerprint, data);
   flags.trainer.settings = Sha256().add(settings.dump()).hex();
+  settings["recipe"] = flags.recipe;
 
   ThreadPool pool(flags.threads);
   const model::Weights& weights = open.model->weights;
@@ -122,8 +124,14 @@ void add_train(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("train", "heal or fine-tune: SFT, QAT, QAD, from chat JSONL to a checkpoint");
   add_train_flags(*command, *flags);
   command->callback([flags, command, &action] {
-    flags->loss_rows_given = command->get_option("--loss-rows")->count() > 0;
-    action = [flags] { return run(*flags); };
+    action = [flags, command]() -> Result<int> {
+      if (flags->recipe == "list") {
+        fmt::print("{}", recipe_list());
+        return 0;
+      }
+      NIBBLE_RETURN_IF_ERROR(use_recipe(*command, *flags));
+      return run(*flags);
+    };
   });
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cli/command.h"
+#include "cli/train_recipes.h"
 
 namespace nibble::cli {
 namespace {
@@ -96,7 +97,17 @@ void add_run_flags(CLI::App& command, TrainFlags& flags) {
 
 }  // namespace
 
+Status use_recipe(CLI::App& command, TrainFlags& flags) {
+  if (!flags.recipe.empty()) {
+    NIBBLE_TRY(recipe, find_recipe(flags.recipe));
+    NIBBLE_RETURN_IF_ERROR(apply_recipe(command, recipe));
+  }
+  flags.loss_rows_given = command.get_option("--loss-rows")->count() > 0;
+  return {};
+}
+
 Status complete(TrainFlags& flags) {
+  if (flags.dir.empty()) return invalid_argument("train: expected DIR, a checkpoint folder, got none");
   if (!flags.plan && (flags.train.empty() || flags.output.empty())) {
     return invalid_argument("train: expected --data FILE and --output DIR, got {}",
                             flags.train.empty() ? "no data" : "no output")
@@ -189,10 +200,11 @@ void add_train_flags(CLI::App& command, TrainFlags& flags) {
       "  nibble train base --mode sft --data chats.jsonl --epochs 4 --lr 1e-4 --output out/tuned\n"
       "  nibble train base --mode sft --lora 16 --data chats.jsonl --output out/adapter\n"
       "  nibble train 9b --mode qad --moments q8 --plan --memory 121");
-  command.add_option("DIR", flags.dir, "a BF16 or F32 checkpoint folder")->required();
+  command.add_option("DIR", flags.dir, "a BF16 or F32 checkpoint folder");
   add_adapter_flag(command, flags.adapter, "--adapter", "DIR");
   command.add_option("--data", flags.train, "conversations as chat JSONL");
   command.add_option("--output", flags.output, "folder of the run");
+  command.add_option("--recipe", flags.recipe, "flags by name, or from a JSON file; those given win; list shows them");
   command.add_option("--mode", flags.mode, "what is trained for")
       ->check(CLI::IsMember({"sft", "qat", "qad"}))
       ->capture_default_str();

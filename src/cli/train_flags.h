@@ -13,7 +13,7 @@ namespace nibble::cli {
 
 struct TrainFlags {
   Path dir, adapter, train, valid, teacher, output, calib;
-  std::string mode = "qad", scales = "dynamic", trainable, schedule = "cosine", moments = "f32";
+  std::string mode = "qad", scales = "dynamic", trainable, schedule = "cosine", moments = "f32", recipe;
   DataFlags data;
   train::StudentOptions student;
   train::TrainerOptions trainer;
@@ -27,6 +27,9 @@ struct TrainFlags {
 
 /// Registers all of them and the help below them. `flags` must outlive the parse.
 void add_train_flags(CLI::App& command, TrainFlags& flags);
+
+/// Gives the values of --recipe, if any, to the flags of `command` that were not given. Before complete().
+Status use_recipe(CLI::App& command, TrainFlags& flags);
 
 /// Fills in the defaults of the mode and the options of student and trainer. `invalid_argument` for flags that do not
 /// go together.

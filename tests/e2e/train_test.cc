@@ -124,5 +124,56 @@ TEST(PromptLock, TravelsWithTheCheckpoint) {
   EXPECT_NE(broken.err.find("prompt lock:"), std::string::npos) << broken.err;
 }
 
+Json settings_of(const Path& run) {
+  const auto text = read_file(run / "last/nibble_training.json");
+  EXPECT_TRUE(text.ok());
+  return text.ok() ? *parse_json(*text, "settings") : Json();
+}
+
+TEST(Recipe, FillsInWhatWasNotGiven) {
+  const Scratch dir;
+  const std::string file = (dir / "recipe.json").string();
+  std::ofstream(file) << R"({"mode": "sft", "lr": 1e-3, "batch": 2, "loss-rows": "all", "keep-traces": true})";
+  const Outcome run = nibble_command(training(dir / "out", {"--recipe", file, "--lr", "1e-4", "--limit", "4"}));
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const Json settings = settings_of(dir / "out");
+  EXPECT_EQ(settings["mode"], "sft");
+  EXPECT_EQ(settings["lr"], 1e-4);
+  EXPECT_EQ(settings["batch"], 2);
+  EXPECT_EQ(settings["loss_rows"], "all");
+  EXPECT_EQ(settings["recipe"], file);
+}
+
+TEST(Recipe, NamedOnesAreListedAndSound) {
+  const Outcome list = nibble_command({"train", "--recipe", "list"});
+  ASSERT_EQ(list.exit_code, 0) << list.err;
+  for (const char* name : {"sft", "qat", "qad", "qad-tiny"}) {
+    EXPECT_NE(list.out.find(name), std::string::npos) << list.out;
+    const Outcome plan = nibble_command({"train", kTinyVoice, "--recipe", name, "--plan", "--memory", "64"});
+    EXPECT_EQ(plan.exit_code, 0) << plan.err;
+  }
+}
+
+TEST(Recipe, OthersAreRefusedByName) {
+  const Scratch dir;
+  const std::string file = (dir / "recipe.json").string();
+  const auto refused = [&](const std::string& recipe) {
+    std::ofstream(file) << recipe;
+    const Outcome run = nibble_command({"train", kTinyVoice, "--recipe", file, "--plan"});
+    EXPECT_EQ(run.exit_code, 2) << recipe;
+    return run.err;
+  };
+  EXPECT_NE(refused(R"({"output": "x"})").find("got \"output\""), std::string::npos);
+  EXPECT_NE(refused(R"({"learning_rate": 1})").find("got \"learning_rate\""), std::string::npos);
+  EXPECT_NE(refused(R"({"batch": 0})").find("--batch"), std::string::npos);
+  EXPECT_NE(refused(R"({"mode": "magic"})").find("--mode"), std::string::npos);
+  EXPECT_NE(refused(R"({"lr": {}})").find("lr: expected"), std::string::npos);
+  refused("[1]");
+  refused("{");
+  const Outcome unknown = nibble_command({"train", kTinyVoice, "--recipe", "magic", "--plan"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_NE(unknown.err.find("hint: nibble train --recipe list"), std::string::npos) << unknown.err;
+}
+
 }  // namespace
 }  // namespace nibble::test
