@@ -3,6 +3,7 @@
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
 #include "cli/train_plan.h"
+#include "cli/train_preflight.h"
 #include "cli/train_recipes.h"
 #include "cli/train_recorder.h"
 
@@ -18,45 +19,9 @@ Result<train::Dataset> load_data(const TrainFlags& flags, const Path& file, cons
   return std::move(data);
 }
 
-// The largest micro-batch of both; evaluation cuts its batches by the same limits.
-train::BatchExtent largest_batch(const TrainFlags& flags, const train::Dataset& data, const train::Dataset& valid) {
-  const train::BatchExtent a = train::largest_batch(data.samples, flags.trainer.batch),
-                           b = train::largest_batch(valid.samples, flags.trainer.batch);
-  return {std::max(a.tokens, b.tokens), std::max(a.longest, b.longest), std::max(a.sequences, b.sequences)};
-}
-
-// Without data: full micro-batches of the longest samples that the flags let through.
-train::BatchExtent assumed_batch(const TrainFlags& flags) {
-  const train::BatchOptions& batch = flags.trainer.batch;
-  const int64_t length = flags.data.options.sample.max_length > 0 ? flags.data.options.sample.max_length : 2048;
-  int64_t sequences = std::max<int64_t>(1, batch.conversations);
-  if (batch.max_tokens > 0) sequences = std::clamp<int64_t>(batch.max_tokens / length, 1, sequences);
-  return {sequences * length, length, sequences};
-}
-
-Result<int> print_plan(const TrainFlags& flags) {
-  NIBBLE_TRY(model, planned_model(flags.dir));
-  train::BatchExtent batch = assumed_batch(flags);
-  if (!flags.train.empty()) {
-    NIBBLE_TRY(tokenizer, text::Tokenizer::load(flags.dir));
-    NIBBLE_TRY(chat_template, text::ChatTemplate::load(flags.dir));
-    NIBBLE_TRY(data, load_data(flags, flags.train, tokenizer, chat_template, flags.limit));
-    batch = largest_batch(flags, data, {});
-  }
-  const ThreadPool pool(flags.threads);
-  NIBBLE_TRY(plan, make_plan(flags, model, batch, pool.threads()));
-  if (flags.json) {
-    print_json({{"plan", plan.json()}});
-  } else {
-    fmt::print("{}", plan.text());
-  }
-  NIBBLE_RETURN_IF_ERROR(plan.verdict);
-  return 0;
-}
-
 Result<int> run(TrainFlags flags) {
   NIBBLE_RETURN_IF_ERROR(complete(flags));
-  if (flags.plan) return print_plan(flags);
+  if (flags.plan || flags.check) return preflight(flags);
   NIBBLE_TRY(open, open_model(flags.dir, flags.adapter));
   NIBBLE_TRY(data, load_data(flags, flags.train, *open.tokenizer, *open.chat_template, flags.limit));
   train::Dataset valid;

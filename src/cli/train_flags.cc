@@ -90,6 +90,8 @@ void add_run_flags(CLI::App& command, TrainFlags& flags) {
   command.add_option("--seed", flags.seed, "of the order of the data and of every rounding")->capture_default_str();
   command.add_option("--threads", flags.threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
   command.add_flag("--plan", flags.plan, "print the memory plan and stop; DIR may be a size such as 9b");
+  command.add_flag("--check", flags.check,
+                   "check --data and --valid, print what would be trained and the plan, and stop");
   command.add_option("--memory", flags.memory_gb, "plan for so many GB free instead of what is free here")
       ->check(CLI::PositiveNumber);
   command.add_flag("--json", flags.json, "print one JSON document");
@@ -108,18 +110,16 @@ Status use_recipe(CLI::App& command, TrainFlags& flags) {
 
 Status complete(TrainFlags& flags) {
   if (flags.dir.empty()) return invalid_argument("train: expected DIR, a checkpoint folder, got none");
-  if (!flags.plan && (flags.train.empty() || flags.output.empty())) {
-    return invalid_argument("train: expected --data FILE and --output DIR, got {}",
-                            flags.train.empty() ? "no data" : "no output")
-        .with_hint("only --plan does without them");
-  }
+  const bool before = flags.plan || flags.check;  // nothing is trained
+  if (flags.train.empty() && !flags.plan) return invalid_argument("train: expected --data FILE, got none");
+  if (flags.output.empty() && !before) return invalid_argument("train: expected --output DIR, got none");
   const Defaults& defaults = *std::find_if(std::begin(kDefaults), std::end(kDefaults),
                                            [&](const Defaults& d) { return flags.mode == d.mode; });
   if (flags.lr < 0) flags.lr = defaults.lr;
   if (flags.kl < 0) flags.kl = defaults.kl;
   if (flags.trainable.empty()) flags.trainable = defaults.trainable;
   if (!flags.loss_rows_given) flags.data.loss_rows = defaults.loss_rows;
-  if (flags.kl > 0 && flags.teacher.empty() && !flags.plan) {
+  if (flags.kl > 0 && flags.teacher.empty() && !before) {
     return invalid_argument("train: expected --teacher DIR, which the KL loss learns from")
         .with_hint("name the BF16 folder: usually the one that is trained");
   }

@@ -22,7 +22,7 @@ struct TrainFlags {
   uint64_t seed = 0;
   int threads = 0;
   double memory_gb = 0;  // 0: what is free here
-  bool loss_rows_given = false, plan = false, json = false;
+  bool loss_rows_given = false, plan = false, check = false, json = false;
 };
 
 /// Registers all of them and the help below them. `flags` must outlive the parse.

@@ -124,6 +124,32 @@ TEST(PromptLock, TravelsWithTheCheckpoint) {
   EXPECT_NE(broken.err.find("prompt lock:"), std::string::npos) << broken.err;
 }
 
+TEST(Preflight, ReportsDataAndPlanAndWritesNothing) {
+  const Scratch dir;
+  const std::vector<std::string> flags = {"--mode", "sft", "--valid", kValid, "--check"};
+  const Outcome text = nibble_command(training(dir / "out", flags));
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  for (const char* part : {"--data ", "--valid ", "[[", "prompt lock", "memory plan", "total"}) {
+    EXPECT_NE(text.out.find(part), std::string::npos) << part;
+  }
+  std::vector<std::string> with_json = flags;
+  with_json.push_back("--json");
+  const Json json = json_of(nibble_command(training(dir / "out", with_json)));
+  EXPECT_EQ(json["data"], json_of(nibble_command({"data", "check", kValid, "--model", kTinyVoice, "--max-length",
+                                                  "2048", "--think-prefix", "target", "--json"})));
+  EXPECT_EQ(json["valid"]["records"], 300);
+  EXPECT_EQ(json["plan"]["fits"], true);
+  EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+
+  const std::string bad = (dir / "bad.jsonl").string();
+  std::ofstream(bad) << std::ifstream(kValid).rdbuf() << "{\n";
+  const Outcome refused = nibble_command({"train", kTinyVoice, "--mode", "sft", "--data", bad, "--check"});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_NE(refused.out.find("bad.jsonl:301: "), std::string::npos) << refused.out;
+  EXPECT_NE(refused.out.find("memory plan"), std::string::npos);
+  EXPECT_EQ(nibble_command({"train", kTinyVoice, "--check"}).exit_code, 2);
+}
+
 Json settings_of(const Path& run) {
   const auto text = read_file(run / "last/nibble_training.json");
   EXPECT_TRUE(text.ok());
