@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -44,6 +45,13 @@ Status write_all(int fd, const Path& path, std::span<const std::byte> bytes) {
     bytes = bytes.subspan(static_cast<size_t>(written));
   }
   return {};
+}
+
+Status flush_and_rename(int fd, const Path& from, const Path& to) {
+  NIBBLE_RETURN_IF_ERROR(inject("sync", to));
+  if (::fsync(fd) != 0) return os_error("sync", to, errno);
+  NIBBLE_RETURN_IF_ERROR(inject("rename", to));
+  return ::rename(from.c_str(), to.c_str()) == 0 ? Status() : os_error("rename", to, errno);
 }
 
 // Beside the target, so that the rename stays on one file system; the process id keeps two writers apart.
@@ -147,10 +155,7 @@ Status OutputFile::write(std::string_view text) {
 
 Status OutputFile::commit() {
   NIBBLE_CHECK(fd_ >= 0);
-  NIBBLE_RETURN_IF_ERROR(inject("sync", path_));
-  if (::fsync(fd_) != 0) return os_error("sync", path_, errno);
-  NIBBLE_RETURN_IF_ERROR(inject("rename", path_));
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) return os_error("rename", path_, errno);
+  NIBBLE_RETURN_IF_ERROR(flush_and_rename(fd_, temporary_, path_));
   ::close(fd_);
   fd_ = -1;
   return {};
@@ -185,9 +190,34 @@ AppendFile::~AppendFile() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-Status AppendFile::write(std::string_view text) {
+Status AppendFile::write(std::span<const std::byte> bytes) {
   NIBBLE_CHECK(fd_ >= 0);
-  return write_all(fd_, path_, std::as_bytes(std::span(text.data(), text.size())));
+  return write_all(fd_, path_, bytes);
+}
+Status AppendFile::write(std::string_view text) {
+  return write(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+Status AppendFile::lock() {
+  NIBBLE_CHECK(fd_ >= 0);
+  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return {};
+  if (errno != EWOULDBLOCK) return os_error("lock", path_, errno);
+  return unavailable("lock: expected a file that nobody else writes, got one that is being written ({})",
+                     path_.string())
+      .with_hint("wait for the other process to end, or name another file");
+}
+
+Status AppendFile::truncate(uint64_t size) {
+  NIBBLE_CHECK(fd_ >= 0);
+  NIBBLE_RETURN_IF_ERROR(inject("truncate", path_));
+  return ::ftruncate(fd_, static_cast<off_t>(size)) == 0 ? Status() : os_error("truncate", path_, errno);
+}
+
+Status AppendFile::commit(const Path& path) {
+  NIBBLE_CHECK(fd_ >= 0);
+  NIBBLE_RETURN_IF_ERROR(flush_and_rename(fd_, path_, path));
+  path_ = path;
+  return {};
 }
 
 Result<OutputFolder> OutputFolder::create(const Path& path) {

@@ -76,7 +76,14 @@ class AppendFile {
   AppendFile& operator=(AppendFile&&) noexcept;
   ~AppendFile();
 
+  Status write(std::span<const std::byte> bytes);
   Status write(std::string_view text);
+  /// For this object alone until it is destroyed; `unavailable` where another has it, in this process or any.
+  Status lock();
+  /// Leaves the first `size` bytes, of at least as many.
+  Status truncate(uint64_t size);
+  /// Flushes to the disk and renames to `path`, beside it, in one step. Later writes go on in the same file.
+  Status commit(const Path& path);
 
  private:
   AppendFile() = default;
@@ -110,7 +117,8 @@ class OutputFolder {
 /// moment.
 Status replace_folder(const Path& fresh, const Path& target);
 
-/// For tests: called before every operation with its name ("open", "read", "write", "sync", "rename", "mkdir") and
+/// For tests: called before every operation with its name ("open", "read", "write", "truncate", "sync", "rename",
+/// "mkdir") and
 /// path; a Status that is not ok makes the operation fail with it. An empty function switches injection off.
 using FileFaults = std::function<Status(std::string_view operation, const Path& path)>;
 void inject_file_faults(FileFaults faults);

@@ -94,6 +94,15 @@ TEST_F(FileTest, AFreshFolderTakesThePlaceOfTheOld) {
   EXPECT_EQ(*read_file(target / "file"), "second");  // nothing is lost
 }
 
+TEST_F(FileTest, OnlyOneHasTheLock) {
+  Result<AppendFile> first = AppendFile::open(dir_ / "a"), second = AppendFile::open(dir_ / "a");
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_TRUE(first->lock().ok());
+  EXPECT_EQ(second->lock().code(), Code::unavailable);
+  { const AppendFile ends = std::move(*first); }
+  EXPECT_TRUE(second->lock().ok());
+}
+
 TEST(AppendFile, GrowsAcrossOpenings) {
   const Path path = Path(testing::TempDir()) / "nibble_append_file";
   std::filesystem::remove(path);
@@ -107,6 +116,27 @@ TEST(AppendFile, GrowsAcrossOpenings) {
   EXPECT_EQ(*read_file(path), "one\ntwo\n");
   std::filesystem::remove(path);
   EXPECT_EQ(AppendFile::open("/no/such/folder/x").status().code(), Code::not_found);
+}
+
+TEST_F(FileTest, WhatGrewIsCutAndTakesItsName) {
+  ASSERT_TRUE(write_file(dir_ / "a", "old").ok());
+  Result<AppendFile> file = AppendFile::open(dir_ / "a.part");
+  ASSERT_TRUE(file.ok() && file->write("one two").ok());
+  ASSERT_TRUE(file->truncate(4).ok());
+  ASSERT_TRUE(file->write("three").ok());
+  EXPECT_EQ(*read_file(dir_ / "a.part"), "one three");
+  for (const char* failing : {"sync", "rename"}) {
+    inject_file_faults([&](std::string_view operation, const Path& path) {
+      return operation == failing ? io("{}: injected ({})", operation, path.string()) : Status();
+    });
+    EXPECT_EQ(file->commit(dir_ / "a").code(), Code::io);
+    EXPECT_EQ(*read_file(dir_ / "a.part"), "one three");
+    inject_file_faults({});
+    EXPECT_EQ(*read_file(dir_ / "a"), "old");
+  }
+  ASSERT_TRUE(file->commit(dir_ / "a").ok());
+  EXPECT_EQ(*read_file(dir_ / "a"), "one three");
+  EXPECT_EQ(entries(), 1u);
 }
 
 }  // namespace
