@@ -284,11 +284,8 @@ class SampleMaker {
 
   void finish(Sample sample) {
     if (!sample.weight.empty()) sample.weight.back() = 0;
-    std::vector<uint8_t> mask(sample.weight.size());
-    std::transform(sample.weight.begin(), sample.weight.end(), mask.begin(), [](float w) { return w > 0 ? 1 : 0; });
-    if (std::find(mask.begin(), mask.end(), 1) == mask.end()) return;
-    sample.key =
-        Sha256().add_values(std::span<const int32_t>(sample.ids)).add_values(std::span<const uint8_t>(mask)).hex();
+    if (sample.loss_rows() == 0) return;
+    sample.key = sample_key(sample.ids, sample.weight);
     sample.objective = record_.objective;
     sample.id = record_.id;
     sample.category = record_.category;
@@ -309,6 +306,12 @@ class SampleMaker {
 
 int64_t Sample::loss_rows() const {
   return std::count_if(weight.begin(), weight.end(), [](float w) { return w > 0; });
+}
+
+std::string sample_key(std::span<const int32_t> ids, std::span<const float> weight) {
+  std::vector<uint8_t> mask(weight.size());
+  std::transform(weight.begin(), weight.end(), mask.begin(), [](float w) { return w > 0 ? 1 : 0; });
+  return Sha256().add_values(ids).add_values(std::span<const uint8_t>(mask)).hex();
 }
 
 Result<LossKinds> parse_loss_kinds(std::string_view words) {

@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -78,11 +79,14 @@ struct Sample {
   Objective objective = Objective::by_mode;
   int64_t line = 0;  // of the file; 0 where there is none
   std::string id, category;
-  std::string key;  // SHA-256 of ids and mask, 64 hex digits
+  std::string key;  // of sample_key
 
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
   int64_t loss_rows() const;
 };
+
+/// SHA-256 of the ids and of which rows have a loss: the key of a sample.
+std::string sample_key(std::span<const int32_t> ids, std::span<const float> weight);
 
 struct RecordSamples {
   std::vector<Sample> samples;
