@@ -7,6 +7,7 @@
 #include "base/rng.h"
 #include "tests/support/models.h"
 #include "tests/support/temporary_folder.h"
+#include "train/sidecar.h"
 #include "train/trainer.h"
 
 namespace nibble::test {
@@ -28,7 +29,7 @@ std::vector<Sample> random_samples(int count, int64_t vocab) {
       sample.ids.push_back(static_cast<int32_t>(rng.uniform() * static_cast<float>(vocab)));
       sample.weight.push_back(t % 3 == 0 || t + 1 == T ? 0.0f : 1.0f);
     }
-    sample.key = std::to_string(i);
+    sample.key = train::sample_key(sample.ids, sample.weight);
     samples.push_back(std::move(sample));
   }
   return samples;
@@ -201,6 +202,102 @@ TEST_P(Export, LoadsToTheLogitsOfTheTrainingForward) {
 
 INSTANTIATE_TEST_SUITE_P(WeightsAndInputs, Export, testing::Bool(),
                          [](const auto& info) { return info.param ? "W4A4" : "W4A16"; });
+
+class Sidecar : public Training, public testing::WithParamInterface<const char*> {
+ protected:
+  const Path dir_ = kGolden / GetParam();
+  const checkpoint::LoadedModel teacher_ = load(dir_);
+  train::ResidentTeacher resident_{teacher_.weights};
+  const TemporaryFolder folder_;
+
+  // What a sidecar of this teacher gives, written and opened.
+  train::SidecarTeacher sidecar(Context& cx, std::span<const Sample* const> samples, const Path& path) {
+    train::SidecarHeader header;
+    header.hidden = teacher_.weights.lm_head.in;
+    header.dtype = train::head_operand(cx.numeric);
+    NIBBLE_CHECK(train::write_sidecar(cx, resident_, samples, train::Objective::kl, header, path).ok());
+    auto opened = train::SidecarTeacher::open(path, header, teacher_.weights.lm_head);
+    NIBBLE_CHECK(opened.ok());
+    return std::move(opened).value();
+  }
+  std::unique_ptr<train::Student> quantized(Context& cx) {
+    auto created = train::Student::create(cx, dir_, load(dir_), {.quantize = true});
+    NIBBLE_CHECK(created.ok());
+    return std::move(created).value();
+  }
+};
+
+// The file holds rows of samples read alone, the resident teacher reads them packed, in an order of every epoch's own.
+TEST_P(Sidecar, TrainsBitForBitAsTheResidentTeacher) {
+  std::vector<Sample> samples = random_samples(6, 160);
+  samples[1].objective = train::Objective::ce;
+  samples[2].objective = train::Objective::both;
+  const std::vector<Sample> valid(samples.begin() + 4, samples.end());
+  samples.resize(5);  // one of valid is trained on, too
+  auto all = pointers(samples);
+  for (const Sample& sample : valid) all.push_back(&sample);
+  train::SidecarTeacher file = sidecar(cx_, all, folder_ / "teacher.hid");
+  ASSERT_TRUE(file.holds(all, train::Objective::kl).ok());
+
+  train::TrainerOptions options;
+  options.schedule.lr = 1e-3f;
+  options.epochs = 2;
+  options.batch.conversations = 2;
+  options.batch.objective = train::Objective::kl;
+  const train::Exporter exporter({dir_, "{}\n"}, pool_);
+  struct Run {
+    std::vector<double> losses;
+    std::unique_ptr<train::Student> student;
+  };
+  const auto run = [&](train::Teacher& teacher, const char* name) {
+    Run r{{}, quantized(cx_)};
+    train::Observer observer;
+    observer.step = [&](const train::StepResult& s) {
+      r.losses.insert(r.losses.end(), {s.losses.loss, s.losses.kl, s.losses.teacher_entropy, s.gradient_norm});
+      return Status();
+    };
+    observer.eval = [&](const train::EvalResult& e) {
+      r.losses.insert(r.losses.end(), {e.losses.loss, e.losses.kl, static_cast<double>(e.losses.agree)});
+      return Status();
+    };
+    const auto summary =
+        train::train(cx_, *r.student, &teacher, samples, valid, options, exporter, folder_ / name, observer);
+    EXPECT_TRUE(summary.ok()) << summary.status().text();
+    return r;
+  };
+  const Run a = run(resident_, "resident"), b = run(file, "sidecar");
+  EXPECT_GE(a.losses.size(), 6u * 4 + 3 * 3);
+  EXPECT_EQ(a.losses, b.losses);
+  for (size_t i = 0; i < a.student->trained().size(); ++i) {
+    const ops::AdamWParameter &x = a.student->trained()[i].parameter, &y = b.student->trained()[i].parameter;
+    EXPECT_EQ(std::memcmp(x.w.raw(), y.w.raw(), x.w.bytes()), 0) << a.student->trained()[i].name;
+  }
+}
+
+// Where products read BF16, the file holds BF16: half the bytes, the same losses.
+TEST_P(Sidecar, HoldsTheOperandOfTheHead) {
+  const std::vector<Sample> samples = random_samples(4, 160);
+  std::vector<double> bytes;
+  for (const Numeric numeric : {Numeric::exact, Numeric::bf16_act}) {
+    Context cx(pool_, numeric);
+    const Path path = folder_ / name(numeric);
+    train::SidecarTeacher file = sidecar(cx, pointers(samples), path);
+    bytes.push_back(static_cast<double>(std::filesystem::file_size(path)));
+    auto model = quantized(cx);
+    train::LossPass from_file(*model, &file, {}), from_model(*model, &resident_, {});
+    const train::BatchOptions batch{.conversations = 3, .objective = train::Objective::kl};
+    const auto a = train::evaluate(cx, from_model, samples, batch), b = train::evaluate(cx, from_file, samples, batch);
+    ASSERT_TRUE(a.ok() && b.ok());
+    EXPECT_GT(a->kl, 0);
+    EXPECT_EQ(a->kl, b->kl);
+    EXPECT_EQ(a->loss, b->loss);
+    EXPECT_EQ(a->teacher_entropy, b->teacher_entropy);
+  }
+  EXPECT_LT(bytes[1], 0.6 * bytes[0]);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Sidecar, testing::Values("micro", "micro_tied"),
+                         [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace nibble::test
