@@ -1,5 +1,6 @@
 #include "base/sha256.h"
 #include "cli/command.h"
+#include "cli/open_teacher.h"
 #include "cli/terminal.h"
 #include "cli/train_flags.h"
 #include "cli/train_plan.h"
@@ -45,16 +46,11 @@ Result<int> run(TrainFlags flags) {
     NIBBLE_TRY(amax, calibrated_amax(cx, open, flags.calib, flags.samples));
     flags.student.input_amax = std::move(amax);
   }
-  std::optional<checkpoint::LoadedModel> teacher_model;
-  std::optional<train::ResidentTeacher> teacher;
+  OpenTeacher teacher;
   if (flags.kl > 0) {
-    NIBBLE_TRY(loaded, checkpoint::load_checkpoint(flags.teacher, {}));
-    if (loaded.weights.config.vocab != open.model->weights.config.vocab) {
-      return invalid_argument("teacher: expected the vocabulary of the student ({}), got {}",
-                              open.model->weights.config.vocab, loaded.weights.config.vocab);
-    }
-    teacher_model = std::move(loaded);
-    teacher.emplace(teacher_model->weights);
+    NIBBLE_TRY(opened, open_teacher(cx, {flags.teacher, flags.sidecar, flags.dir, flags.data, data, valid,
+                                         flags.trainer.batch.objective, open.model->weights.config.vocab}));
+    teacher = std::move(opened);
   }
   NIBBLE_TRY(student, train::Student::create(cx, flags.dir, std::move(*open.model), flags.student));
 
@@ -64,8 +60,8 @@ Result<int> run(TrainFlags flags) {
   Json manifest = settings;
   manifest["prompt"] = text::to_json(data.report.lock);
   const train::Exporter exporter({flags.dir, manifest.dump(2) + "\n"}, pool);
-  NIBBLE_TRY(summary, train::train(cx, *student, teacher ? &*teacher : nullptr, data.samples, valid.samples,
-                                   flags.trainer, exporter, flags.output, recorder.observer()));
+  NIBBLE_TRY(summary, train::train(cx, *student, teacher.teacher.get(), data.samples, valid.samples, flags.trainer,
+                                   exporter, flags.output, recorder.observer()));
   const train::ReportRows results = results_of(flags, summary, recorder);
   NIBBLE_RETURN_IF_ERROR(write_report(flags, settings, results));
   if (flags.json) {

@@ -123,6 +123,10 @@ Status complete(TrainFlags& flags) {
     return invalid_argument("train: expected --teacher DIR, which the KL loss learns from")
         .with_hint("name the BF16 folder: usually the one that is trained");
   }
+  if (flags.kl == 0 && !flags.sidecar.empty()) {
+    return invalid_argument("train: expected --sidecar with a KL loss, as nothing else has a teacher")
+        .with_hint("--mode qad has one, and so has --kl above 0");
+  }
   if (flags.mode == "sft" && !flags.calib.empty()) {
     return invalid_argument("train: expected --calib with --mode qat or qad, as sft quantizes nothing");
   }
@@ -209,6 +213,8 @@ void add_train_flags(CLI::App& command, TrainFlags& flags) {
       ->check(CLI::IsMember({"sft", "qat", "qad"}))
       ->capture_default_str();
   command.add_option("--teacher", flags.teacher, "BF16 folder whose distributions are learned (qad; or --kl)");
+  command.add_option("--sidecar", flags.sidecar,
+                     "file of the teacher's hidden states: written where missing, then read instead of running it");
   command.add_option("--valid", flags.valid, "held-out conversations, evaluated along the way");
   command.add_option("--valid-limit", flags.valid_limit, "conversations of them (0 = all)")->capture_default_str();
   command.add_option("--limit", flags.limit, "train on the first N conversations (0 = all)")->capture_default_str();

@@ -12,7 +12,7 @@
 namespace nibble::cli {
 
 struct TrainFlags {
-  Path dir, adapter, train, valid, teacher, output, calib;
+  Path dir, adapter, train, valid, teacher, sidecar, output, calib;
   std::string mode = "qad", scales = "dynamic", trainable, schedule = "cosine", moments = "f32", recipe;
   DataFlags data;
   train::StudentOptions student;
