@@ -37,6 +37,7 @@ Result<RunPlan> make_plan(const TrainFlags& flags, const train::PlannedModel& mo
     std::error_code error;
     options.teacher_is_source = flags.teacher.empty() || flags.teacher == flags.dir ||
                                 std::filesystem::equivalent(flags.teacher, flags.dir, error);
+    options.teacher_is_file = !flags.sidecar.empty();
     options.teacher = model;
     if (!options.teacher_is_source) {
       NIBBLE_TRY(teacher, planned_model(flags.teacher));

@@ -85,14 +85,15 @@ void add_state(const PlannedModel& model, const PlanOptions& o, MemoryPlan& plan
   plan.items.push_back({"LoRA bases", bytes_of(adapted, 4)});
   plan.items.push_back({"copied weights", bytes_of(copied, file)});
   if (o.merged_adapter) plan.items.push_back({"merged weights", bytes_of(n.quantizable, file)});
-  const bool shared = o.teacher && o.teacher_is_source;
+  const bool shared = o.teacher && o.teacher_is_source && !o.teacher_is_file;
   plan.items.push_back({"frozen weights", shared ? 0 : bytes_of(mapped, file)});
   plan.state_bytes = plan.total();
   plan.items.push_back({"vectors in f32", bytes_of(n.norms + n.vectors, 4)});
   if (s.quantize) plan.items.push_back({"4-bit codes", bytes_of(n.quantizable, 1.5 + 2. / kNvfp4Block)});
   if (o.teacher) {
-    plan.items.push_back(
-        {"teacher", bytes_of(count_parameters(*o.teacher).total(), static_cast<double>(size_of(o.teacher->dtype)))});
+    const ParameterCounts t = count_parameters(*o.teacher);
+    const int64_t there = !o.teacher_is_file ? t.total() : t.head > 0 ? t.head : t.embedding;
+    plan.items.push_back({"teacher", bytes_of(there, static_cast<double>(size_of(o.teacher->dtype)))});
   }
 }
 
@@ -110,6 +111,7 @@ struct Remedy {
 // In the order of fits' contract.
 constexpr Remedy kRemedies[] = {
     {"without --keep-traces", [](PlanOptions& o) { o.keep_traces = false; }},
+    {"--sidecar FILE", [](PlanOptions& o) { o.teacher_is_file = o.teacher.has_value(); }},
     {"--batch 1 (with --accumulate)",
      [](PlanOptions& o) {
        o.batch.tokens = o.batch.longest;

@@ -50,8 +50,9 @@ struct PlanOptions {
   bool keep_traces = false;
   int64_t head_chunk = 512;  // rows of logits at a time
   int threads = 1;
-  std::optional<PlannedModel> teacher = {};  // resident
-  bool teacher_is_source = false;            // it maps the files that the student's frozen tensors are views of
+  std::optional<PlannedModel> teacher = {};
+  bool teacher_is_source = false;  // it maps the files that the student's frozen tensors are views of
+  bool teacher_is_file = false;    // its hidden states are read from a sidecar: of the model the head alone is there
 };
 
 struct PlanItem {

@@ -67,6 +67,22 @@ TEST(MemoryPlan, AResidentTeacherCostsItsWeights) {
   EXPECT_NEAR(gb(same.total() - alone), 13.8, .5);  // and its sequence state and logits
 }
 
+TEST(MemoryPlan, ATeacherInAFileCostsItsHead) {
+  constexpr uint64_t kGigabyte = 1'000'000'000;
+  PlanOptions o;
+  o.student.trainable = Trainable::linears;
+  o.teacher = nine_b();
+  const uint64_t resident = plan_memory(nine_b(), o).total();
+  const Status status = fits(nine_b(), o, resident - 10 * kGigabyte);
+  EXPECT_EQ(status.hint().substr(0, 14), "--sidecar FILE") << status.hint();
+  o.teacher_is_file = true;
+  const MemoryPlan file = plan_memory(nine_b(), o);
+  EXPECT_NEAR(gb(item(file, "teacher")), 2.03, .01);
+  EXPECT_GT(gb(resident - file.total()), 15.8);  // the blocks, the embedding, and the states of its sequences
+  o.teacher_is_source = true;                    // the student's frozen tensors are in memory whoever reads them
+  EXPECT_EQ(plan_memory(nine_b(), o).total(), file.total());
+}
+
 TEST(MemoryPlan, TracesGrowWithLayersAndTokens) {
   PlanOptions o;
   const MemoryPlan again = plan_memory(nine_b(), o);

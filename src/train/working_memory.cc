@@ -124,12 +124,13 @@ WorkingMemory working_memory(const PlannedModel& model, const PlanOptions& o) {
   if (!o.keep_traces) peak = std::max(peak, forward_peak(c, o));
   // Nothing is kept yet while the teacher reads, and nothing any more while weights are merged or compared.
   int64_t alone = 0;
-  if (o.teacher) alone = 2 * T * o.teacher->config.hidden + forward_peak(o.teacher->config, o);
+  const bool reads = o.teacher && !o.teacher_is_file;
+  if (reads) alone = 2 * T * o.teacher->config.hidden + forward_peak(o.teacher->config, o);
   if (o.student.quantize || o.student.lora.rank > 0) alone = std::max(alone, count_parameters(model).largest);
   peak = std::max(peak, alone - kept);
 
   WorkingMemory work;
-  work.states = states_of(c, o.batch) + (o.teacher ? states_of(o.teacher->config, o.batch) : 0);
+  work.states = states_of(c, o.batch) + (reads ? states_of(o.teacher->config, o.batch) : 0);
   work.kept = static_cast<uint64_t>(kept) * sizeof(float);
   work.peak = static_cast<uint64_t>(peak) * sizeof(float);
   return work;
