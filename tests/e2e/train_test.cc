@@ -201,5 +201,31 @@ TEST(Recipe, OthersAreRefusedByName) {
   EXPECT_NE(unknown.err.find("hint: nibble train --recipe list"), std::string::npos) << unknown.err;
 }
 
+TEST(Sidecar, StandsForTheTeacher) {
+  const Scratch dir;
+  const auto run = [&](const char* output, std::vector<std::string> more) {
+    more.insert(more.end(), {"--mode", "qad", "--teacher", kTinyVoice, "--valid", kValid, "--valid-limit", "2",
+                             "--limit", "3", "--batch", "2", "--json"});
+    return nibble_command(training(dir / output, more));
+  };
+  const std::string file = (dir / "teacher.hid").string();
+  const Outcome resident = run("resident", {});
+  ASSERT_EQ(resident.exit_code, 0) << resident.err;
+  for (const char* output : {"writes", "reads"}) {
+    const Outcome sidecar = run(output, {"--sidecar", file});
+    ASSERT_EQ(sidecar.exit_code, 0) << sidecar.err;
+    EXPECT_EQ(json_of(sidecar)["loss"], json_of(resident)["loss"]);
+    EXPECT_EQ(json_of(sidecar)["validation"], json_of(resident)["validation"]);
+    EXPECT_TRUE(*read_file(dir / output / "last/model.safetensors") ==
+                *read_file(dir / "resident/last/model.safetensors"));
+  }
+  const Outcome other = run("other", {"--sidecar", file, "--loss-rows", "assistant"});
+  EXPECT_EQ(other.exit_code, 2);
+  EXPECT_NE(other.err.find("sidecar: line 1: expected"), std::string::npos) << other.err;
+  EXPECT_NE(other.err.find("hint: since it was written the loss kinds changed"), std::string::npos) << other.err;
+  const Outcome unused = nibble_command(training(dir / "sft", {"--mode", "sft", "--sidecar", file}));
+  EXPECT_EQ(unused.exit_code, 2);
+}
+
 }  // namespace
 }  // namespace nibble::test
