@@ -59,7 +59,7 @@ Result<ModelHash> hash_model(Context& cx, model::Weights& weights, std::string_v
   std::vector<std::span<const std::byte>> pieces;
   for (const Part& part : collector.parts) pieces.insert(pieces.end(), part.pieces.begin(), part.pieces.end());
   std::vector<std::string> digests(pieces.size());
-  const auto at_once = static_cast<size_t>(4 * cx.pool.threads());
+  const size_t at_once = 4 * static_cast<size_t>(cx.pool.threads());
   size_t read = 0;
   for (size_t begin = 0; begin < pieces.size(); begin += at_once) {
     if (cx.cancel.cancelled()) return cancelled("teacher: stopped while its weights were read");
