@@ -15,10 +15,17 @@ HWY_BEFORE_NAMESPACE();
 namespace nibble::ops {
 namespace HWY_NAMESPACE {
 
-/// Rows of `a` per tile: with 4 rows of `b` the accumulators, one vector of each row of `a` and one of `b` fill 16
-/// registers, or 32 where there are that many.
-constexpr int kTileA = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64 ? 6 : 3;
+/// Whether there are 32 vector registers; else 16.
+constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64;
+
+/// Rows of `a` per tile: with 4 rows of `b` the accumulators, one vector of each row of `a` and one of `b` fill the
+/// registers.
+constexpr int kTileA = kManyRegisters ? 6 : 3;
 constexpr int kTileB = 4;
+
+/// Rows of a tile of C, two vectors wide: enough independent chains to hide the latency of a multiply-add, and
+/// registers left for the operands.
+constexpr int kTileRows = kManyRegisters ? 8 : 6;
 
 /// acc[i][j] += a[i,k..] * b[j,k..] lane by lane, for k in [0,n), n a multiple of 16.
 template <int kA, int kB>
@@ -40,7 +47,7 @@ HWY_INLINE void multiply_tile(int64_t k_size, const float* a, int64_t a_row, int
                               int64_t b_stride, float* c, int64_t c_stride) {
   V acc[kM][kN];
   for (int i = 0; i < kM; ++i) {
-    for (int j = 0; j < kN; ++j) acc[i][j] = hn::LoadU(D(), c + i * c_stride + j * kLanes);
+    for (int j = 0; j < kN; ++j) acc[i][j] = hn::Zero(D());
   }
   for (int64_t k = 0; k < k_size; ++k) {
     V row[kN];
@@ -51,25 +58,36 @@ HWY_INLINE void multiply_tile(int64_t k_size, const float* a, int64_t a_row, int
     }
   }
   for (int i = 0; i < kM; ++i) {
-    for (int j = 0; j < kN; ++j) hn::StoreU(acc[i][j], D(), c + i * c_stride + j * kLanes);
+    for (int j = 0; j < kN; ++j) {
+      float* to = c + i * c_stride + j * kLanes;
+      hn::StoreU(hn::Add(hn::LoadU(D(), to), acc[i][j]), D(), to);
+    }
   }
+}
+
+/// kN vectors of every row.
+template <int kN>
+HWY_INLINE void multiply_columns(int64_t m_size, int64_t k_size, const float* a, int64_t a_row, int64_t a_col,
+                                 const float* b, int64_t b_stride, float* c, int64_t c_stride) {
+  int64_t m = 0;
+  for (; m + kTileRows <= m_size; m += kTileRows) {
+    multiply_tile<kTileRows, kN>(k_size, a + m * a_row, a_row, a_col, b, b_stride, c + m * c_stride, c_stride);
+  }
+  for (; m + 2 <= m_size; m += 2) {
+    multiply_tile<2, kN>(k_size, a + m * a_row, a_row, a_col, b, b_stride, c + m * c_stride, c_stride);
+  }
+  if (m < m_size) multiply_tile<1, kN>(k_size, a + m * a_row, a_row, a_col, b, b_stride, c + m * c_stride, c_stride);
 }
 
 /// C[m,n] += sum_k A[m,k] B[k,n] for n_size a multiple of 16. A has any strides (a transposed matrix is one with them
 /// exchanged), B and C are row-major.
 inline void multiply(int64_t m_size, int64_t n_size, int64_t k_size, const float* a, int64_t a_row, int64_t a_col,
                      const float* b, int64_t b_stride, float* c, int64_t c_stride) {
-  // At most two vectors, as 4 x 2 accumulators leave registers for the operands; one where 16 elements are one vector.
-  constexpr int kN = kVectorsPer16 >= 2 ? 2 : 1;
-  for (int64_t n = 0; n < n_size; n += kN * kLanes) {
-    int64_t m = 0;
-    for (; m + 4 <= m_size; m += 4) {
-      multiply_tile<4, kN>(k_size, a + m * a_row, a_row, a_col, b + n, b_stride, c + m * c_stride + n, c_stride);
-    }
-    for (; m < m_size; ++m) {
-      multiply_tile<1, kN>(k_size, a + m * a_row, a_row, a_col, b + n, b_stride, c + m * c_stride + n, c_stride);
-    }
+  int64_t n = 0;
+  for (; n + 2 * kLanes <= n_size; n += 2 * kLanes) {
+    multiply_columns<2>(m_size, k_size, a, a_row, a_col, b + n, b_stride, c + n, c_stride);
   }
+  if (n < n_size) multiply_columns<1>(m_size, k_size, a, a_row, a_col, b + n, b_stride, c + n, c_stride);
 }
 
 /// to[c,r] = from[r,c]; `to` is [columns,rows] without gaps.
