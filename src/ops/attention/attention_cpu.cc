@@ -61,9 +61,10 @@ void score_rows(const Rows& rows, int64_t r, int64_t keys, float scale) {
     for (auto& row : acc) std::fill_n(row, kR, hn::Zero(D()));
     dot_tile<kTileA, kR>(rows.block + j * rows.padded, rows.padded, rows.q + r * rows.padded, rows.padded, rows.padded,
                          acc);
-    for (int t = 0; t < kR; ++t) {
-      float* const out = rows.scores + (r + t) * kKeyBlock;
-      for (int i = 0; i < kTileA && j + i < kKeyBlock; ++i) out[j + i] = scale * sum_lanes(acc[i][t]);
+    for (int i = 0; i < kTileA && j + i < kKeyBlock; ++i) {
+      HWY_ALIGN float sums[kTileB];
+      sum_lanes_of<kR>(acc[i], sums);
+      for (int t = 0; t < kR; ++t) rows.scores[(r + t) * kKeyBlock + j + i] = scale * sums[t];
     }
   }
 }
