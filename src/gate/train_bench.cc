@@ -1,17 +1,15 @@
 #include "gate/train_bench.h"
 
+#include <cblas.h>
+
 #include <algorithm>
 
 #include "base/clock.h"
 #include "base/rng.h"
-#include "ops/blas.h"
 #include "ops/optim/squared_norm.h"
-#include "ops/parallel.h"
 
 namespace nibble::gate {
 namespace {
-
-constexpr int64_t kSgemmSide = 2048;
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -30,32 +28,45 @@ std::vector<train::Sample> random_samples(const TrainBenchOptions& options, int6
   return samples;
 }
 
+/// C = A B by our own product and by OpenBLAS, a thread of the pool at a tile each.
 class SgemmProbe {
  public:
-  explicit SgemmProbe(Context& cx) : cx_(cx), operands_(3 * kSide * sizeof(float)) {
-    std::fill_n(at(0), 2 * kSide, 1.0f);
+  explicit SgemmProbe(Context& cx) : cx_(cx) {
+    const Shape square{kSide, kSide};
+    for (Tensor* matrix : {&a_, &b_, &c_}) {
+      *matrix = buffers_.emplace_back(Buffer::for_tensor(DType::f32, square)).tensor(DType::f32, square);
+      std::ranges::fill(matrix->f32_span(), 1.0f);
+    }
+    openblas_set_num_threads(1);
   }
 
   void measure() {
-    const Stopwatch watch;
-    const ops::GemmGrid grid(kSgemmSide, kSgemmSide);
-    ops::for_each_item(cx_, grid.tiles(), kSide, 0, [&](int64_t item, float*) {
-      const ops::GemmGrid::Tile tile = grid.tile(item);
-      ops::gemm(tile.rows, tile.columns, kSgemmSide, 1, {at(0) + tile.row * kSgemmSide, kSgemmSide},
-                {at(1) + tile.column, kSgemmSide}, 0, at(2) + tile.row * kSgemmSide + tile.column, kSgemmSide);
+    Stopwatch watch;
+    Tensor none;
+    ops::linear_vjp(cx_, a_, none, model::dense_linear(b_), c_, none);
+    own_.push_back(kGflop / watch.seconds());
+    watch = {};
+    constexpr int64_t kTile = 512, kAcross = kSide / kTile;
+    cx_.pool.parallel_for(kAcross * kAcross, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t row = i / kAcross * kTile, column = i % kAcross * kTile;
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, kTile, kTile, kSide, 1, a_.f32() + row * kSide, kSide,
+                    b_.f32() + column, kSide, 0, c_.f32() + row * kSide + column, kSide);
+      }
     });
-    openblas_.push_back(2e-9 * kSgemmSide * kSide / watch.seconds());
+    openblas_.push_back(kGflop / watch.seconds());
   }
 
-  std::vector<SgemmRate> rates() const { return {{"OpenBLAS", median(openblas_)}}; }
+  std::vector<SgemmRate> rates() const { return {{"nibble", median(own_)}, {"OpenBLAS", median(openblas_)}}; }
 
  private:
-  static constexpr int64_t kSide = kSgemmSide * kSgemmSide;
-  float* at(int64_t matrix) { return reinterpret_cast<float*>(operands_.data()) + matrix * kSide; }
+  static constexpr int64_t kSide = 2048;
+  static constexpr double kGflop = 2e-9 * kSide * kSide * kSide;
 
   Context& cx_;
-  Buffer operands_;
-  std::vector<double> openblas_;
+  std::vector<Buffer> buffers_;
+  Tensor a_, b_, c_;
+  std::vector<double> own_, openblas_;
 };
 
 // As the training loop does it, with one micro-batch.

@@ -83,11 +83,11 @@ void linear(Context& cx, const Tensor& x, const Linear& w, Tensor& y) {
     return;
   }
   const float* arranged = arrange(cx, operand, padded, kBlock);
-  const int64_t tiles = (rows + kTokenTile - 1) / kTokenTile, panels = (w.out + kPanelRows - 1) / kPanelRows;
-  const int64_t cost = kPanelRows * std::min(rows, kTokenTile) * padded / 8;
-  for_each_item(cx, panels * tiles, cost, kPanelScratch, [&](int64_t item, float* scratch) {
-    const int64_t t = item % tiles * kTokenTile, n = item / tiles * kPanelRows;
-    linear_panel_cpu(w, arranged, rows, padded, t, std::min(t + kTokenTile, rows), n, scratch, out);
+  const int64_t tile = token_tile(padded), tiles = (rows + tile - 1) / tile;
+  const int64_t panels = (w.out + kPanelRows - 1) / kPanelRows, cost = kPanelRows * std::min(rows, tile) * padded / 8;
+  for_each_item(cx, panels * tiles, cost, panel_floats(padded), [&](int64_t item, float* scratch) {
+    const int64_t t = item / panels * tile, n = item % panels * kPanelRows;
+    linear_panel_cpu(w, arranged, rows, padded, t, std::min(t + tile, rows), n, scratch, out);
   });
 }
 

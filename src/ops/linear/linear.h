@@ -35,7 +35,8 @@ void linear(Context& cx, const Tensor& x, const Linear& w, Tensor& y);
 ///   the unrounded weight that w was made from, dx that of the unrounded x.
 /// shapes   dy [T,out] f32   x, dx [T,in] f32   dw [out,in] f32   T >= 0   Numeric::exact only
 ///          x may be empty when dw is
-/// numeric  products and sums in f32 by OpenBLAS. The bits depend on the shapes and the CPU, not on the threads.
+/// numeric  products and sums in f32: sums of up to 128 terms, which are then added in order. A row of dx depends on
+///          that row alone; no bit depends on the number of threads.
 /// effects  overwrites dx, adds to dw; an empty tensor means not wanted; neither aliases anything; scratch from
 ///          cx.arena
 void linear_vjp(Context& cx, const Tensor& dy, const Tensor& x, const Linear& w, Tensor& dx, Tensor& dw);

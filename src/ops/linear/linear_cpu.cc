@@ -114,55 +114,73 @@ void linear_decode(const Linear& w, int64_t n, int64_t rows, int64_t k, int64_t 
   }
 }
 
-/// kT tokens against `rows` decoded rows: acc[t][row] += their partial sums over `width` columns.
-template <int kT>
-void tokens_times_block(const float* block, int64_t rows, const float* x, int64_t width, float* acc) {
-  for (int64_t r = 0; r < rows; r += kTileA) {
+/// Some tokens against kTileA decoded rows: `width` columns of the sums.
+struct TokenTile {
+  const float *rows, *x;  // [kTileA,width], [tokens,width]
+  int64_t width;
+  bool first, last;  // of the blocks along k
+  float* sums;       // where they rest until the next block
+  float factor;
+  float* y;
+  int64_t y_stride, valid;  // valid: rows that have a place in y
+
+  template <int kT>
+  HWY_INLINE void run() const {
     V tile[kTileA][kT];
-    const auto at = [&](int i, int t) { return acc + (t * kPanelRows + r + i) * kLanes; };
     for (int i = 0; i < kTileA; ++i) {
-      for (int t = 0; t < kT; ++t) tile[i][t] = hn::LoadU(D(), at(i, t));
+      for (int t = 0; t < kT; ++t) tile[i][t] = first ? hn::Zero(D()) : hn::LoadU(D(), sums + (i * kT + t) * kLanes);
     }
-    dot_tile<kTileA, kT>(block + r * width, width, x, width, width, tile);
-    for (int i = 0; i < kTileA; ++i) {
-      for (int t = 0; t < kT; ++t) hn::StoreU(tile[i][t], D(), at(i, t));
+    dot_tile<kTileA, kT>(rows, width, x, width, width, tile);
+    if (!last) {
+      for (int i = 0; i < kTileA; ++i) {
+        for (int t = 0; t < kT; ++t) hn::StoreU(tile[i][t], D(), sums + (i * kT + t) * kLanes);
+      }
+      return;
+    }
+    HWY_ALIGN float results[kTileA][kTileB];
+    for (int i = 0; i < kTileA; ++i) sum_lanes_of<kT>(tile[i], results[i]);
+    for (int t = 0; t < kT; ++t) {
+      for (int64_t i = 0; i < valid; ++i) y[t * y_stride + i] = factor * results[i][t];
     }
   }
-}
+};
 
 template <class Row>
 void panel(const Linear& w, const float* x, int64_t tokens, int64_t padded, int64_t t_begin, int64_t t_end, int64_t n,
            float* scratch, float* y) {
   static_assert(kPanelRows % kTileA == 0);
   const int64_t valid = std::min(kPanelRows, w.out - n), rows = (valid + kTileA - 1) / kTileA * kTileA;
-  float *block = scratch, *acc = scratch + kPanelRows * kBlock;
-  std::fill_n(acc, (t_end - t_begin) * kPanelRows * kLanes, 0.0f);
+  float *block = scratch, *sums = scratch + kPanelRows * kBlock;
   for (int64_t k = 0; k < padded; k += kBlock) {
     const int64_t width = std::min(kBlock, padded - k);
     decode_block<Row>(w, n, rows, k, width, block);
-    const float* operand = x + k * tokens + t_begin * width;
-    for (int64_t t = 0; t < t_end - t_begin; t += kTileB) {
-      const float* tile = operand + t * width;
-      float* sums = acc + t * kPanelRows * kLanes;
-      switch (t_end - t_begin - t) {
-        case 1:
-          tokens_times_block<1>(block, rows, tile, width, sums);
-          break;
-        case 2:
-          tokens_times_block<2>(block, rows, tile, width, sums);
-          break;
-        case 3:
-          tokens_times_block<3>(block, rows, tile, width, sums);
-          break;
-        default:
-          tokens_times_block<4>(block, rows, tile, width, sums);
-          break;
+    for (int64_t r = 0; r < rows; r += kTileA) {
+      for (int64_t t = t_begin; t < t_end; t += kTileB) {
+        const TokenTile tile{.rows = block + r * width,
+                             .x = x + k * tokens + t * width,
+                             .width = width,
+                             .first = k == 0,
+                             .last = k + width == padded,
+                             .sums = sums + (r * (t_end - t_begin) + (t - t_begin) * kTileA) * kLanes,
+                             .factor = w.tensor_scale,
+                             .y = y + t * w.out + n + r,
+                             .y_stride = w.out,
+                             .valid = std::min<int64_t>(kTileA, valid - r)};
+        switch (t_end - t) {
+          case 1:
+            tile.run<1>();
+            break;
+          case 2:
+            tile.run<2>();
+            break;
+          case 3:
+            tile.run<3>();
+            break;
+          default:
+            tile.run<4>();
+            break;
+        }
       }
-    }
-  }
-  for (int64_t t = t_begin; t < t_end; ++t, acc += kPanelRows * kLanes) {
-    for (int64_t i = 0; i < valid; ++i) {
-      y[t * w.out + n + i] = w.tensor_scale * sum_lanes(hn::LoadU(D(), acc + i * kLanes));
     }
   }
 }
@@ -179,6 +197,38 @@ void linear_panel(const Linear& w, const float* x, int64_t tokens, int64_t padde
   }
 }
 
+/// A[0..rows, n..n + depth) without gaps, in the order it has.
+void gather_operand(const WeightProduct& p, int64_t n, int64_t depth, float* to) {
+  const bool by_rows = p.a_col == 1;
+  const int64_t runs = by_rows ? p.rows : depth, length = by_rows ? depth : p.rows;
+  const float* from = p.a + n * p.a_col;
+  for (int64_t i = 0; i < runs; ++i) std::copy_n(from + i * (by_rows ? p.a_row : p.a_col), length, to + i * length);
+}
+
+void weight_product(const WeightProduct& p, float* scratch) {
+  float *const block = scratch, *const a = block + kProductDepth * kProductColumns;
+  float* const edge = a + kProductDepth * p.rows;
+  for (int64_t n = 0; n < p.w->out; n += kProductDepth) {
+    const int64_t depth = std::min(kProductDepth, p.w->out - n);
+    gather_operand(p, n, depth, a);
+    const int64_t a_row = p.a_col == 1 ? depth : 1, a_col = p.a_col == 1 ? 1 : p.rows;
+    for (int64_t j = 0; j < p.columns; j += kProductColumns) {
+      const int64_t valid = std::min(kProductColumns, p.columns - j), width = (valid + 15) / 16 * 16;
+      linear_decode(*p.w, n, depth, p.column + j, width, block);
+      float* const c = p.c + j;
+      if (valid == width) {
+        multiply(p.rows, width, depth, a, a_row, a_col, block, width, c, p.c_stride);
+        continue;
+      }
+      std::fill_n(edge, p.rows * width, 0.0f);
+      multiply(p.rows, width, depth, a, a_row, a_col, block, width, edge, width);
+      for (int64_t i = 0; i < p.rows; ++i) {
+        for (int64_t k = 0; k < valid; ++k) c[i * p.c_stride + k] += edge[i * width + k];
+      }
+    }
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace nibble::ops
 HWY_AFTER_NAMESPACE();
@@ -188,7 +238,7 @@ namespace nibble::ops {
 
 HWY_EXPORT(linear_few);
 HWY_EXPORT(linear_panel);
-HWY_EXPORT(linear_decode);
+HWY_EXPORT(weight_product);
 
 void linear_few_cpu(const Linear& w, const float* x, int64_t tokens, int64_t padded, int64_t begin, int64_t end,
                     float* y) {
@@ -200,8 +250,8 @@ void linear_panel_cpu(const Linear& w, const float* x, int64_t tokens, int64_t p
   HWY_DYNAMIC_DISPATCH(linear_panel)(w, x, tokens, padded, t_begin, t_end, n, scratch, y);
 }
 
-void linear_decode_cpu(const Linear& w, int64_t n, int64_t rows, int64_t k, int64_t width, float* block) {
-  HWY_DYNAMIC_DISPATCH(linear_decode)(w, n, rows, k, width, block);
+void weight_product_cpu(const WeightProduct& product, float* scratch) {
+  HWY_DYNAMIC_DISPATCH(weight_product)(product, scratch);
 }
 
 }  // namespace nibble::ops

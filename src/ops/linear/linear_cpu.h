@@ -2,6 +2,8 @@
 // (linear_cpu.cc).
 #pragma once
 
+#include <algorithm>
+
 #include "ops/linear/linear.h"
 
 namespace nibble::ops {
@@ -13,24 +15,44 @@ void check_weight(const Linear& w);
 /// once and meet tiles of tokens. Both run the same chain of operations per result.
 constexpr int64_t kFewTokens = 4;
 
-/// The tiles of the second form. A decoded panel block (24 KiB) stays in the L1 cache while the tokens pass.
-constexpr int64_t kPanelRows = 24, kTokenTile = 64, kBlock = 256;
+/// The tiles of the second form. Of a block of decoded rows (72 KiB, L2) a few at a time (18 KiB, L1) meet the tokens,
+/// whose operand (384 KiB at most) stays in L2 while the rows pass.
+constexpr int64_t kPanelRows = 24, kBlock = 768;
+constexpr int64_t token_tile(int64_t padded) {
+  return padded > kBlock ? 64 : std::clamp<int64_t>(98304 / padded / 4 * 4, 64, 512);
+}
 
-/// Floats of scratch that linear_panel_cpu needs: a decoded block and one vector (16 lanes at most) per result.
-constexpr int64_t kPanelScratch = kPanelRows * kBlock + kPanelRows * kTokenTile * 16;
+/// Floats of scratch that linear_panel_cpu needs: a decoded block and, between blocks, one vector (16 lanes at most)
+/// per result.
+constexpr int64_t panel_floats(int64_t padded) {
+  return kPanelRows * kBlock + (padded > kBlock ? kPanelRows * token_tile(padded) * 16 : 0);
+}
 
 /// y[t, begin..end) for all T <= kFewTokens tokens. Operand x: row t at x + t * padded, zeros from w.in to `padded`, a
 /// multiple of 16.
 void linear_few_cpu(const Linear& w, const float* x, int64_t tokens, int64_t padded, int64_t begin, int64_t end,
                     float* y);
 
-/// y[t_begin..t_end, n..n + kPanelRows) as far as they exist. Operand x: cut along k in blocks of kBlock, each block
-/// [tokens, width] contiguous; zeros from w.in to `padded`.
+/// y[t_begin..t_end, n..n + kPanelRows) as far as they exist, at most token_tile(padded) tokens. Operand x: cut along k
+/// in blocks of kBlock, each block [tokens, width] contiguous; zeros from w.in to `padded`.
 void linear_panel_cpu(const Linear& w, const float* x, int64_t tokens, int64_t padded, int64_t t_begin, int64_t t_end,
                       int64_t n, float* scratch, float* y);
 
-/// block [rows,width] = w'[n..n + rows, k..k + width), with zeros where the weight has none; k and width are multiples
-/// of 16.
-void linear_decode_cpu(const Linear& w, int64_t n, int64_t rows, int64_t k, int64_t width, float* block);
+/// A tile of a product with the weight on its right: C[i,j] += sum_n A[i,n] w'[n, column + j], n over all rows of w.
+struct WeightProduct {
+  const Linear* w;
+  const float* a;
+  int64_t a_row, a_col;  // strides, one of them 1
+  int64_t rows, column, columns;
+  float* c;
+  int64_t c_stride;
+};
+
+/// Rows of the weight that are decoded at a time, 32 columns of them (16 KiB) staying in L1 while all rows of A pass.
+constexpr int64_t kProductDepth = 128, kProductColumns = 32;
+constexpr int64_t weight_product_floats(int64_t rows) {
+  return kProductDepth * (kProductColumns + rows) + kProductColumns * rows;
+}
+void weight_product_cpu(const WeightProduct& product, float* scratch);
 
 }  // namespace nibble::ops

@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "ops/backend.h"
-#include "ops/blas.h"
 #include "ops/linear/linear.h"
 #include "ops/linear/linear_cpu.h"
 #include "ops/parallel.h"
@@ -10,32 +9,58 @@
 namespace nibble::ops {
 namespace {
 
-/// Rows of the weight that meet a tile of dx at a time: with 512 columns they fill 512 KiB, about one L2 cache.
-constexpr int64_t kDecodedRows = 256;
+/// Tiles over a result [rows, columns], some for every thread where it is large enough. Column borders are multiples of
+/// 16. Where the borders lie changes no bit.
+struct Grid {
+  struct Tile {
+    int64_t row, column, rows, columns;
+  };
 
-bool readable_as_f32(const Linear& w) {
-  return w.format == WeightFormat::f32 && reinterpret_cast<uintptr_t>(w.weight.raw()) % alignof(float) == 0;
-}
+  Grid(int64_t rows, int64_t columns, int threads)
+      : rows(rows), columns(columns), tile_rows(first_side(rows)), tile_columns(first_side(columns)) {
+    constexpr int64_t kSmallest = 128;
+    while (tiles() < 3 * threads && std::max(tile_rows, tile_columns) > kSmallest) {
+      int64_t& side = tile_rows > tile_columns ? tile_rows : tile_columns;
+      side = up16((side + 1) / 2);
+    }
+  }
+
+  int64_t tiles() const { return across() * ((rows + tile_rows - 1) / tile_rows); }
+  Tile tile(int64_t i) const {
+    const int64_t row = i / across() * tile_rows, column = i % across() * tile_columns;
+    return {row, column, std::min(tile_rows, rows - row), std::min(tile_columns, columns - column)};
+  }
+
+  int64_t rows, columns, tile_rows, tile_columns;
+
+ private:
+  static int64_t up16(int64_t n) { return (n + 15) / 16 * 16; }
+  static int64_t first_side(int64_t n) { return std::clamp<int64_t>(up16(n), 16, 512); }
+  int64_t across() const { return (columns + tile_columns - 1) / tile_columns; }
+};
 
 void input_gradient(Context& cx, const Tensor& dy, const Linear& w, const Tensor& dx) {
-  const GemmGrid grid(dy.dim(0), w.in);
-  const bool direct = readable_as_f32(w);
+  const Grid grid(dy.dim(0), w.in, cx.pool.threads());
   const float* upstream = dy.f32();
   float* result = dx.f32();
   const int64_t cost = grid.tile_rows * grid.tile_columns * w.out / 8;
-  const int64_t floats = direct ? 0 : kDecodedRows * grid.tile_columns;
-  for_each_item(cx, grid.tiles(), cost, floats, [&](int64_t item, float* scratch) {
-    const GemmGrid::Tile tile = grid.tile(item);
-    for (int64_t n = 0; n < w.out; n += kDecodedRows) {
-      const int64_t rows = std::min(kDecodedRows, w.out - n);
-      Rows weights{scratch, (tile.columns + 15) / 16 * 16};
-      if (direct) {
-        weights = {w.weight.f32() + n * w.in + tile.column, w.in};
-      } else {
-        linear_decode_cpu(w, n, rows, tile.column, weights.stride, scratch);
-      }
-      gemm(tile.rows, tile.columns, rows, w.tensor_scale, {upstream + tile.row * w.out + n, w.out}, weights,
-           n == 0 ? 0.0f : 1.0f, result + tile.row * w.in + tile.column, w.in);
+  for_each_item(cx, grid.tiles(), cost, weight_product_floats(grid.tile_rows), [&](int64_t item, float* scratch) {
+    const Grid::Tile tile = grid.tile(item);
+    float* const c = result + tile.row * w.in + tile.column;
+    for (int64_t i = 0; i < tile.rows; ++i) std::fill_n(c + i * w.in, tile.columns, 0.0f);
+    weight_product_cpu({.w = &w,
+                        .a = upstream + tile.row * w.out,
+                        .a_row = w.out,
+                        .a_col = 1,
+                        .rows = tile.rows,
+                        .column = tile.column,
+                        .columns = tile.columns,
+                        .c = c,
+                        .c_stride = w.in},
+                       scratch);
+    if (w.tensor_scale == 1) return;
+    for (int64_t i = 0; i < tile.rows; ++i) {
+      for (int64_t j = 0; j < tile.columns; ++j) c[i * w.in + j] *= w.tensor_scale;
     }
   });
 }
@@ -46,15 +71,25 @@ void weight_gradient(Context& cx, const Tensor& dy, const Tensor& x, const Linea
     operand = cx.arena.f32(x.shape());
     nvfp4_fake(cx, x, {w.input_scale, false}, operand);
   }
-  const GemmGrid grid(w.out, w.in);
-  const int64_t tokens = dy.dim(0);
-  const float *upstream = dy.f32(), *input = operand.f32();
+  // dy^T x is a product with x as its weight.
+  Linear right;
+  right.out = dy.dim(0), right.in = w.in, right.weight = operand;
+  const Grid grid(w.out, w.in, cx.pool.threads());
+  const float* upstream = dy.f32();
   float* result = dw.f32();
-  const int64_t cost = grid.tile_rows * grid.tile_columns * tokens / 8;
-  for_each_item(cx, grid.tiles(), cost, 0, [&](int64_t item, float*) {
-    const GemmGrid::Tile tile = grid.tile(item);
-    gemm_transposed(tile.rows, tile.columns, tokens, 1, {upstream + tile.row, w.out}, {input + tile.column, w.in}, 1,
-                    result + tile.row * w.in + tile.column, w.in);
+  const int64_t cost = grid.tile_rows * grid.tile_columns * right.out / 8;
+  for_each_item(cx, grid.tiles(), cost, weight_product_floats(grid.tile_rows), [&](int64_t item, float* scratch) {
+    const Grid::Tile tile = grid.tile(item);
+    weight_product_cpu({.w = &right,
+                        .a = upstream + tile.row,
+                        .a_row = 1,
+                        .a_col = w.out,
+                        .rows = tile.rows,
+                        .column = tile.column,
+                        .columns = tile.columns,
+                        .c = result + tile.row * w.in + tile.column,
+                        .c_stride = w.in},
+                       scratch);
   });
 }
 
