@@ -52,6 +52,8 @@ void add_train_bench_flags(CLI::App& command, TrainBenchFlags& flags) {
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str()
       ->needs(train);
+  command.add_flag("--keep-traces", flags.options.loss.keep_traces, "keep intermediates, as nibble train does with it")
+      ->needs(train);
 }
 
 Result<int> bench_train(const Path& dir, const Path& adapter, const TrainBenchFlags& flags, int threads, bool json) {
