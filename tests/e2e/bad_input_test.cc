@@ -134,6 +134,7 @@ TEST(BadFlags, EachIsExitTwoWithHelp) {
                                              {"quantize"},
                                              {"quantize", "x", "--strategy", "magic", "--output", "y"},
                                              {"bench", "--random", "3b"},
+                                             {"bench", "--random", "0.8b", "--train"},
                                              {"bench"},
                                              {"serve", NIBBLE_SOURCE_DIR "/models/tiny-voice", "--port", "x"}}) {
     EXPECT_EQ(nibble_command(words).exit_code, 2) << fmt::format("{}", fmt::join(words, " "));

@@ -5,8 +5,10 @@
 #include <cstring>
 
 #include "base/rng.h"
+#include "gate/train_bench.h"
 #include "tests/support/models.h"
 #include "tests/support/temporary_folder.h"
+#include "train/memory_plan.h"
 #include "train/sidecar.h"
 #include "train/trainer.h"
 
@@ -112,6 +114,20 @@ TEST_F(Training, ThreadsChangeNoBit) {
   Context single(one);
   auto a = student(cx_), b = student(single);
   EXPECT_EQ(gradients(cx_, *a, {batch(pointers(samples_))}), gradients(single, *b, {batch(pointers(samples_))}));
+}
+
+// The formula of the bench against the counts of the memory plan, which walks the tensors in another way.
+TEST_F(Training, FlopsOfAStep) {
+  auto all = student(cx_), linears = student(cx_, {.quantize = true, .trainable = train::Trainable::linears});
+  const model::Config& config = all->weights().config;
+  const train::ParameterCounts n = train::count_parameters({config, all->weights().tied, DType::bf16});
+  const auto quantizable = static_cast<double>(n.quantizable), gates = static_cast<double>(n.gates);
+  const auto head = static_cast<double>(config.vocab * config.hidden);
+  const int64_t T = 100, R = 60;
+  EXPECT_DOUBLE_EQ(gate::train_gemm_flop(*all, nullptr, T, R, false), 6 * T * (quantizable + gates) + 6 * R * head);
+  EXPECT_DOUBLE_EQ(gate::train_gemm_flop(*all, nullptr, T, R, true), 8 * T * (quantizable + gates) + 6 * R * head);
+  EXPECT_DOUBLE_EQ(gate::train_gemm_flop(*linears, &all->weights(), T, R, false),
+                   8 * T * quantizable + 6 * T * gates + 6 * R * head);
 }
 
 struct Format {
