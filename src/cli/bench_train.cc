@@ -52,7 +52,7 @@ void add_train_bench_flags(CLI::App& command, TrainBenchFlags& flags) {
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str()
       ->needs(train);
-  command.add_flag("--keep-traces", flags.options.loss.keep_traces, "keep intermediates, as nibble train does with it")
+  command.add_flag("!--recompute", flags.options.loss.keep_traces, "compute intermediates again, as nibble train does")
       ->needs(train);
 }
 

@@ -40,6 +40,7 @@ Result<int> run(TrainFlags flags) {
                              largest_batch(flags, data, valid), pool.threads()));
   if (!flags.json) fmt::print(stderr, "{}", plan.text());
   NIBBLE_RETURN_IF_ERROR(plan.verdict);
+  flags.trainer.loss.keep_traces = plan.keep_traces;
   Context cx(pool, Numeric::exact);
   cx.cancel = interrupt_token();
   if (!flags.calib.empty()) {

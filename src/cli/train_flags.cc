@@ -86,7 +86,10 @@ void add_run_flags(CLI::App& command, TrainFlags& flags) {
   command.add_option("--save-every", t.save_every, "steps between saved states (0 = with every evaluation)");
   command.add_option("--keep", t.keep, "saved states that stay")->check(CLI::Range(1, 1000))->capture_default_str();
   command.add_flag("--resume", t.resume, "continue the run in --output");
-  command.add_flag("--keep-traces", t.loss.keep_traces, "keep intermediates instead of computing them again");
+  command.add_flag(
+      "--keep-traces,!--recompute", flags.traces,
+      "keep the intermediates of a micro-batch, or compute them again: the same bits, with more memory or\n"
+      "more time (kept where the plan then takes no more than half of the memory)");
   command.add_option("--seed", flags.seed, "of the order of the data and of every rounding")->capture_default_str();
   command.add_option("--threads", flags.threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
   command.add_flag("--plan", flags.plan, "print the memory plan and stop; DIR may be a size such as 9b");

@@ -21,6 +21,7 @@ struct TrainFlags {
   double lr = -1, kl = -1;
   uint64_t seed = 0;
   int threads = 0;
+  int traces = 0;        // above 0: kept; below: computed again; 0: as the memory allows
   double memory_gb = 0;  // 0: what is free here
   bool loss_rows_given = false, plan = false, check = false, json = false;
 };

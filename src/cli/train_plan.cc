@@ -30,7 +30,6 @@ Result<RunPlan> make_plan(const TrainFlags& flags, const train::PlannedModel& mo
   options.merged_adapter = !flags.adapter.empty();
   options.quantized_inputs = !flags.calib.empty();
   options.batch = batch;
-  options.keep_traces = flags.trainer.loss.keep_traces;
   options.head_chunk = flags.trainer.loss.head_chunk;
   options.threads = threads;
   if (flags.kl > 0) {
@@ -45,8 +44,14 @@ Result<RunPlan> make_plan(const TrainFlags& flags, const train::PlannedModel& mo
     }
   }
   RunPlan plan;
-  plan.memory = train::plan_memory(model, options);
   plan.free_bytes = flags.memory_gb > 0 ? static_cast<uint64_t>(flags.memory_gb * 1e9) : available_memory_bytes();
+  options.keep_traces = flags.traces >= 0;
+  plan.memory = train::plan_memory(model, options);
+  if (flags.traces == 0 && (!plan.free_bytes || plan.memory.total() > *plan.free_bytes / 2)) {
+    options.keep_traces = false;
+    plan.memory = train::plan_memory(model, options);
+  }
+  plan.keep_traces = options.keep_traces;
   if (plan.free_bytes) plan.verdict = train::fits(model, options, train::usable_memory(*plan.free_bytes));
   return plan;
 }

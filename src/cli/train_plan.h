@@ -10,6 +10,7 @@ namespace nibble::cli {
 
 struct RunPlan {
   train::MemoryPlan memory;
+  bool keep_traces = false;            // as asked for; else where the whole then takes half of what is free at most
   std::optional<uint64_t> free_bytes;  // absent where the machine does not say
   Status verdict;                      // ok, or out_of_memory with a hint
 

@@ -14,7 +14,7 @@ struct TrainBenchOptions {
   int64_t sequences = 8, length = 256;  // a step's batch: pseudo-random ids, every token but the last ones is scored
   int repeats = 3;                      // timed steps, after one that warms up; the median counts
   train::Objective objective = train::Objective::ce;
-  train::LossOptions loss;
+  train::LossOptions loss = {.keep_traces = true};
 };
 
 struct SgemmRate {

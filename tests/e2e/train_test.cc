@@ -54,7 +54,7 @@ TEST_P(PeakMemory, IsNearThePlan) {
 INSTANTIATE_TEST_SUITE_P(Modes, PeakMemory,
                          testing::Values(Mode{"sft", {"--mode", "sft"}},
                                          Mode{"qad", {"--mode", "qad", "--teacher", kTinyVoice}},
-                                         Mode{"traces", {"--mode", "sft", "--keep-traces"}}),
+                                         Mode{"recompute", {"--mode", "sft", "--recompute"}}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(MemoryPlan, IsPrintedBeforeTheFirstStep) {
