@@ -6,10 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "io/jsonl.h"
-#include "ops/optim/squared_norm.h"
 #include "tests/support/models.h"
-#include "train/schedule.h"
-#include "train/step.h"
+#include "tests/support/training_step.h"
 
 namespace nibble::test {
 namespace {
@@ -67,16 +65,7 @@ class Recovery : public testing::Test {
     const train::Schedule schedule{.lr = 2e-5f, .steps = 12 * per_epoch, .warmup = 5};
     train::Cursor cursor;
     for (int64_t step = 0; step < epochs * per_epoch; ++step) {
-      const Batch batch = batches.next(cursor);
-      train::Totals totals;
-      totals.add(batch);
-      student_->clear_gradients();
-      ASSERT_TRUE(pass_->gradients(cx_, batch, totals).ok());
-      ops::AdamW adamw;
-      adamw.lr = schedule.at(step);
-      adamw.step = step + 1;
-      adamw.clip = ops::clip_factor(student_->gradient_norm(cx_), 1);
-      student_->update(cx_, adamw);
+      training_step(cx_, *student_, *pass_, batches.next(cursor), schedule, step);
     }
   }
 
