@@ -127,6 +127,7 @@ Result<TrainBenchResult> train_bench(Context& cx, train::Student& student, const
   }
   const std::vector<train::Sample> samples = random_samples(options, config.vocab);
   std::vector<const train::Sample*> pointers;
+  pointers.reserve(samples.size());
   for (const train::Sample& sample : samples) pointers.push_back(&sample);
   const train::Batch batch = train::make_batch(pointers, options.objective);
   std::optional<train::ResidentTeacher> resident;

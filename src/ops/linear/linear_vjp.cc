@@ -19,7 +19,7 @@ struct Grid {
   Grid(int64_t rows, int64_t columns, int threads)
       : rows(rows), columns(columns), tile_rows(first_side(rows)), tile_columns(first_side(columns)) {
     constexpr int64_t kSmallest = 128;
-    while (tiles() < 3 * threads && std::max(tile_rows, tile_columns) > kSmallest) {
+    while (tiles() < int64_t{3} * threads && std::max(tile_rows, tile_columns) > kSmallest) {
       int64_t& side = tile_rows > tile_columns ? tile_rows : tile_columns;
       side = up16((side + 1) / 2);
     }
