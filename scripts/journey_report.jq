@@ -85,7 +85,7 @@ def html: rows as $rows | ($rows | categories) as $categories |
 :root{color-scheme:light dark} body{font:15px/1.5 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em}
 table{border-collapse:collapse} td,th{padding:.2em .6em;text-align:left;border-bottom:1px solid #8884}
 </style><h1>The journey</h1>",
-  "<p>\($rows[0].overall.n) cases a model, greedy, over HTTP. \(.command), commit \(.commit).</p>",
+  "<p>\($rows[0].overall.n) cases a model, greedy, over HTTP. \(.command), commit \(.commit), on \(.machine).</p>",
   ($rows | map(cells) | html_table(header)),
   ($rows | map([.title, .overall.rate, (.overall.rate | percent)]) | bars("Cases passed")),
   "<h2>Cases passed by category, %</h2>",
