@@ -51,7 +51,7 @@ Result<std::unique_ptr<Server>> Server::start(ServeOptions options, std::shared_
                          [service, key = KeyCheck(service->options.api_key)](const HttpRequest& request) {
                            return admit(*service, key, request);
                          },
-                         [service](std::shared_ptr<Exchange> exchange) { dispatch(service, exchange); }));
+                         [service](const std::shared_ptr<Exchange>& exchange) { dispatch(service, exchange); }));
   state->http = std::move(server);
   return std::unique_ptr<Server>(new Server(std::move(state)));
 }

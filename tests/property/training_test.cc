@@ -8,6 +8,7 @@
 #include "gate/train_bench.h"
 #include "tests/support/models.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/training_step.h"
 #include "train/memory_plan.h"
 #include "train/sidecar.h"
 #include "train/trainer.h"
@@ -128,6 +129,18 @@ TEST_F(Training, FlopsOfAStep) {
   EXPECT_DOUBLE_EQ(gate::train_gemm_flop(*all, nullptr, T, R, true), 8 * T * (quantizable + gates) + 6 * R * head);
   EXPECT_DOUBLE_EQ(gate::train_gemm_flop(*linears, &all->weights(), T, R, false),
                    8 * T * quantizable + 6 * T * gates + 6 * R * head);
+}
+
+// A whole optimizer step takes its memory once; later ones run in it.
+TEST_F(Training, AStepAllocatesNothingAfterTheFirst) {
+  auto model = student(cx_);
+  train::LossPass pass(*model, nullptr, {});
+  const Batch all = batch(pointers(samples_));
+  const train::Schedule schedule{.lr = 1e-3f, .steps = 3};
+  training_step(cx_, *model, pass, all, schedule, 0);
+  const size_t reserved = cx_.arena.reserved_bytes();
+  training_step(cx_, *model, pass, all, schedule, 1);
+  EXPECT_EQ(cx_.arena.reserved_bytes(), reserved);
 }
 
 struct Format {
