@@ -112,7 +112,7 @@ TEST(GatedDeltaVjp, MeetsTheOracle) {
     test::TestContext context(2);
     Rng rng(92);
     for (const Case& c : kCases) {
-      for (const int64_t t : {0, 1, 15, 16, 17, 63, 64, 65, 129, 1000}) {
+      for (const int64_t t : {0, 1, 15, 16, 17, 63, 64, 65, 129, 1000, 2048}) {
         SCOPED_TRACE(c.name + (" T=" + std::to_string(t)));
         const Inputs in = inputs(rng, c, t);
         Gradients out(in);
