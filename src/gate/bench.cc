@@ -6,15 +6,11 @@
 #include "base/clock.h"
 #include "base/machine.h"
 #include "base/rng.h"
+#include "gate/stats.h"
 #include "model/forward.h"
 
 namespace nibble::gate {
 namespace {
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 std::vector<int32_t> random_ids(int64_t n, int64_t vocab) {
   Rng rng(1);

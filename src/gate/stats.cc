@@ -17,4 +17,10 @@ Interval wilson_95(int64_t k, int64_t n) {
   return {std::max(0.0, centre - half), std::min(1.0, centre + half)};
 }
 
+double median(std::vector<double> values) {
+  NIBBLE_CHECK(!values.empty());
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
 }  // namespace nibble::gate

@@ -6,15 +6,11 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "gate/stats.h"
 #include "ops/optim/squared_norm.h"
 
 namespace nibble::gate {
 namespace {
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 std::vector<train::Sample> random_samples(const TrainBenchOptions& options, int64_t vocab) {
   Rng rng(1);

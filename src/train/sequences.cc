@@ -5,8 +5,6 @@
 namespace nibble::train {
 
 std::span<const model::Segment> Sequences::of(const Batch& batch) {
-  // Capacities in steps, so that lengths that grow little by little do not allocate every time.
-  constexpr int64_t kStep = 256;
   int64_t longest = 0;
   for (size_t i = 0; i + 1 < batch.segments.size(); ++i) {
     longest = std::max(longest, batch.segments[i + 1] - batch.segments[i]);
@@ -16,7 +14,7 @@ std::span<const model::Segment> Sequences::of(const Batch& batch) {
     if (i == states_.size()) states_.emplace_back();
     std::unique_ptr<model::State>& state = states_[i];
     if (!state || state->capacity() < longest) {
-      state = std::make_unique<model::State>(config_, (longest + kStep - 1) / kStep * kStep, DType::f32);
+      state = std::make_unique<model::State>(config_, sequence_capacity(longest), DType::f32);
     }
     state->reset();
     segments_.push_back({state.get(), batch.segments[i], batch.segments[i + 1]});

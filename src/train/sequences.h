@@ -10,6 +10,12 @@
 
 namespace nibble::train {
 
+/// Tokens that a state has room for: lengths that grow little by little do not allocate every time.
+constexpr int64_t sequence_capacity(int64_t longest) {
+  constexpr int64_t kStep = 256;
+  return (longest + kStep - 1) / kStep * kStep;
+}
+
 class Sequences {
  public:
   explicit Sequences(const model::Config& config) : config_(config) {}

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/state.h"
+#include "train/sequences.h"
 
 namespace nibble::train {
 namespace {
@@ -105,9 +106,8 @@ int64_t head_peak(const Config& c, const PlanOptions& o) {
 }
 
 uint64_t states_of(const Config& c, const BatchExtent& batch) {
-  constexpr int64_t kStep = 256;  // as sequences.cc rounds
-  const int64_t capacity = (batch.longest + kStep - 1) / kStep * kStep;
-  return static_cast<uint64_t>(batch.sequences) * model::State::bytes_needed(c, capacity, DType::f32);
+  return static_cast<uint64_t>(batch.sequences) *
+         model::State::bytes_needed(c, sequence_capacity(batch.longest), DType::f32);
 }
 
 }  // namespace
