@@ -118,8 +118,8 @@ class OutputFolder {
 Status replace_folder(const Path& fresh, const Path& target);
 
 /// For tests: called before every operation with its name ("open", "read", "write", "truncate", "sync", "rename",
-/// "mkdir") and
-/// path; a Status that is not ok makes the operation fail with it. An empty function switches injection off.
+/// "mkdir") and path; a Status that is not ok makes the operation fail with it. An empty function switches injection
+/// off.
 using FileFaults = std::function<Status(std::string_view operation, const Path& path)>;
 void inject_file_faults(FileFaults faults);
 

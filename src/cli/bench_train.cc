@@ -52,7 +52,9 @@ void add_train_bench_flags(CLI::App& command, TrainBenchFlags& flags) {
       ->check(CLI::Range(2, 1 << 20))
       ->capture_default_str()
       ->needs(train);
-  command.add_flag("!--recompute", flags.options.loss.keep_traces, "compute intermediates again, as nibble train does")
+  command
+      .add_flag("!--recompute", flags.options.loss.keep_traces,
+                "compute intermediates again, as nibble train does where memory is short")
       ->needs(train);
 }
 
