@@ -164,10 +164,12 @@ Status Adapter::check_base(const model::Weights& base) const {
   std::map<std::string, const ops::Linear*, std::less<>> linears;
   Status status;
   base.for_each_linear([&](std::string_view module, const ops::Linear& linear) {
-    if (status.ok() && linear.format == ops::WeightFormat::nvfp4) {
-      status = invalid_argument("adapter: {}: expected full-precision weights to merge into, got nvfp4", module)
+    const bool fp8 = linear.format == ops::WeightFormat::fp8;
+    if (status.ok() && (fp8 || linear.format == ops::WeightFormat::nvfp4)) {
+      status = invalid_argument("adapter: {}: expected full-precision weights to merge into, got {}", module,
+                                fp8 ? "fp8" : "nvfp4")
                    .with_hint(
-                       "merging into 4-bit weights would round the adapter away: merge into the BF16 folder and "
+                       "merging into quantized weights would round the adapter away: merge into the BF16 folder and "
                        "quantize again");
     }
     linears[model::canonical_module(module)] = &linear;

@@ -73,7 +73,12 @@ class RandomModel : public model::WeightsVisitor {
       pool_.parallel_for(scales.elements(), kGrain, [&](int64_t begin, int64_t end) {
         fill_random_scales(options_.seed, stream, begin, end, scales.u8() + begin);
       });
-      linear = {ops::WeightFormat::nvfp4, out, in, codes, scales, kRandomTensorScale, 0};
+      linear = {.format = ops::WeightFormat::nvfp4,
+                .out = out,
+                .in = in,
+                .weight = codes,
+                .block_scale = scales,
+                .tensor_scale = kRandomTensorScale};
     } else {
       linear = model::dense_linear(dense(model::TensorKind::linear, matrix_type(format_), {out, in}, stream));
     }

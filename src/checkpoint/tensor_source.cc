@@ -254,7 +254,14 @@ Status TensorSource::load_nvfp4(const std::string& module, ops::Linear& linear, 
   NIBBLE_TRY(code_tensor, codes.file->tensor(*codes.info));
   NIBBLE_TRY(scale_tensor, scales.file->tensor(*scales.info));
   if (options_.check_values) NIBBLE_RETURN_IF_ERROR(check_scales(scales, scale_tensor));
-  linear = {ops::WeightFormat::nvfp4, out, in, code_tensor, scale_tensor, tensor_scale, input_scale};
+  linear = {.format = ops::WeightFormat::nvfp4,
+            .out = out,
+            .in = in,
+            .weight = code_tensor,
+            .block_scale = scale_tensor,
+            .tensor_scale = tensor_scale,
+            .inputs = input_scale > 0 ? ops::InputRounding::nvfp4 : ops::InputRounding::none,
+            .input_scale = input_scale};
   return {};
 }
 

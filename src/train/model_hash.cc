@@ -22,9 +22,13 @@ class Collector : public model::WeightsVisitor {
     const auto bits = [](float x) { return std::bit_cast<uint32_t>(x); };
     Part& part = parts.emplace_back();
     part.name = fmt::format("{} {} {} {} {:08x} {:08x}", name, nibble::name(w.weight.dtype()), w.out, w.in,
-                            bits(w.tensor_scale), bits(w.input_scale));
+                            bits(w.tensor_scale), bits(w.inputs == ops::InputRounding::none ? 0 : w.input_scale));
+    if (w.inputs == ops::InputRounding::nvfp4_token) part.name += " nvfp4_token";
+    if (w.inputs == ops::InputRounding::fp8) part.name += " fp8";
     add(w.weight, part);
-    if (!w.block_scale.empty()) add(w.block_scale, part);
+    for (const Tensor* tensor : {&w.block_scale, &w.channel_scale, &w.low_rank_a, &w.low_rank_b}) {
+      if (!tensor->empty()) add(*tensor, part);
+    }
   }
   void tensor(const std::string& name, Tensor& tensor, const Shape& shape, model::TensorKind) override {
     Part& part = parts.emplace_back();

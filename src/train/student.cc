@@ -166,6 +166,7 @@ Status Student::choose_quantized(const quantize::Plan& plan) {
     linear.weight = own(DType::u8, {linear.out, linear.in / 2});
     linear.block_scale = own(DType::f8e4m3, {linear.out, linear.in / kNvfp4Block});
     linear.input_scale = input_scales[static_cast<size_t>(found->second->group)];
+    if (linear.input_scale > 0) linear.inputs = ops::InputRounding::nvfp4;
   }
   return {};
 }

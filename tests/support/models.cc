@@ -65,7 +65,9 @@ void quantize_in_place(Context& cx, model::Weights& weights, Scales scales,
     w.weight = codes;
     w.block_scale = block;
     w.tensor_scale = nvfp4_tensor_scale(amax).ws2;
-    if (input_amax != nullptr) w.input_scale = div_rn(group_input_amax.at(key(name)), kNvfp4Range);
+    if (input_amax == nullptr) return;
+    w.inputs = ops::InputRounding::nvfp4;
+    w.input_scale = div_rn(group_input_amax.at(key(name)), kNvfp4Range);
   });
 }
 

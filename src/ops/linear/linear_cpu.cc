@@ -44,7 +44,7 @@ HWY_INLINE void rows_times_tokens(const Linear& w, int64_t n, const float* x, in
     accumulate(i, whole, weights);
   }
   for (int t = 0; t < kT; ++t) {
-    for (int i = 0; i < kR; ++i) y[t * w.out + n + i] = w.tensor_scale * sum_lanes(acc[i][t]);
+    for (int i = 0; i < kR; ++i) y[t * w.out + n + i] = output_factor(w, n + i) * sum_lanes(acc[i][t]);
   }
 }
 
@@ -76,6 +76,8 @@ void linear_few(const Linear& w, const float* x, int64_t tokens, int64_t padded,
       return few_tokens<F32Row>(w, x, tokens, padded, begin, end, y);
     case WeightFormat::bf16:
       return few_tokens<Bf16Row>(w, x, tokens, padded, begin, end, y);
+    case WeightFormat::fp8:
+      return few_tokens<Fp8Row>(w, x, tokens, padded, begin, end, y);
     case WeightFormat::nvfp4:
       return few_tokens<Nvfp4Row>(w, x, tokens, padded, begin, end, y);
   }
@@ -109,6 +111,8 @@ void linear_decode(const Linear& w, int64_t n, int64_t rows, int64_t k, int64_t 
       return decode_block<F32Row>(w, n, rows, k, width, block);
     case WeightFormat::bf16:
       return decode_block<Bf16Row>(w, n, rows, k, width, block);
+    case WeightFormat::fp8:
+      return decode_block<Fp8Row>(w, n, rows, k, width, block);
     case WeightFormat::nvfp4:
       return decode_block<Nvfp4Row>(w, n, rows, k, width, block);
   }
@@ -118,9 +122,9 @@ void linear_decode(const Linear& w, int64_t n, int64_t rows, int64_t k, int64_t 
 struct TokenTile {
   const float *rows, *x;  // [kTileA,width], [tokens,width]
   int64_t width;
-  bool first, last;  // of the blocks along k
-  float* sums;       // where they rest until the next block
-  float factor;
+  bool first, last;      // of the blocks along k
+  float* sums;           // where they rest until the next block
+  const float* factors;  // of the valid rows
   float* y;
   int64_t y_stride, valid;  // valid: rows that have a place in y
 
@@ -140,7 +144,7 @@ struct TokenTile {
     HWY_ALIGN float results[kTileA][kTileB];
     for (int i = 0; i < kTileA; ++i) sum_lanes_of<kT>(tile[i], results[i]);
     for (int t = 0; t < kT; ++t) {
-      for (int64_t i = 0; i < valid; ++i) y[t * y_stride + i] = factor * results[i][t];
+      for (int64_t i = 0; i < valid; ++i) y[t * y_stride + i] = factors[i] * results[i][t];
     }
   }
 };
@@ -151,6 +155,8 @@ void panel(const Linear& w, const float* x, int64_t tokens, int64_t padded, int6
   static_assert(kPanelRows % kTileA == 0);
   const int64_t valid = std::min(kPanelRows, w.out - n), rows = (valid + kTileA - 1) / kTileA * kTileA;
   float *block = scratch, *sums = scratch + kPanelRows * kBlock;
+  float factors[kPanelRows];
+  for (int64_t i = 0; i < valid; ++i) factors[i] = output_factor(w, n + i);
   for (int64_t k = 0; k < padded; k += kBlock) {
     const int64_t width = std::min(kBlock, padded - k);
     decode_block<Row>(w, n, rows, k, width, block);
@@ -162,7 +168,7 @@ void panel(const Linear& w, const float* x, int64_t tokens, int64_t padded, int6
                              .first = k == 0,
                              .last = k + width == padded,
                              .sums = sums + (r * (t_end - t_begin) + (t - t_begin) * kTileA) * kLanes,
-                             .factor = w.tensor_scale,
+                             .factors = factors + r,
                              .y = y + t * w.out + n + r,
                              .y_stride = w.out,
                              .valid = std::min<int64_t>(kTileA, valid - r)};
@@ -192,6 +198,8 @@ void linear_panel(const Linear& w, const float* x, int64_t tokens, int64_t padde
       return panel<F32Row>(w, x, tokens, padded, t_begin, t_end, n, scratch, y);
     case WeightFormat::bf16:
       return panel<Bf16Row>(w, x, tokens, padded, t_begin, t_end, n, scratch, y);
+    case WeightFormat::fp8:
+      return panel<Fp8Row>(w, x, tokens, padded, t_begin, t_end, n, scratch, y);
     case WeightFormat::nvfp4:
       return panel<Nvfp4Row>(w, x, tokens, padded, t_begin, t_end, n, scratch, y);
   }

@@ -11,6 +11,18 @@ namespace nibble::ops {
 /// That the tensors of a weight are what its format says.
 void check_weight(const Linear& w);
 
+/// c[n] of the contract.
+inline float output_factor(const Linear& w, int64_t n) {
+  return w.channel_scale.empty() ? w.tensor_scale : w.channel_scale.f32()[n];
+}
+
+/// The operands of the products: `plain` is x or, in bf16_act, x rounded to BF16, which the low-rank branch reads; `x`
+/// is x' of the contract. Either may be a copy in scratch.
+struct LinearInputs {
+  Tensor plain, x;
+};
+LinearInputs linear_inputs(Context& cx, const Tensor& x, const Linear& w);
+
 /// Up to this many tokens a weight goes straight from its format into the products; above, panels of rows are decoded
 /// once and meet tiles of tokens. Both run the same chain of operations per result.
 constexpr int64_t kFewTokens = 4;

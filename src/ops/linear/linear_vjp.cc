@@ -4,7 +4,6 @@
 #include "ops/linear/linear.h"
 #include "ops/linear/linear_cpu.h"
 #include "ops/parallel.h"
-#include "ops/quant/nvfp4.h"
 
 namespace nibble::ops {
 namespace {
@@ -39,9 +38,26 @@ struct Grid {
   int64_t across() const { return (columns + tile_columns - 1) / tile_columns; }
 };
 
-void input_gradient(Context& cx, const Tensor& dy, const Linear& w, const Tensor& dx) {
+/// dy[t,n] * factor[n], in scratch.
+Tensor scaled_outputs(Context& cx, const Tensor& dy, const float* factors) {
+  const int64_t width = dy.dim(1);
+  const Tensor scaled = cx.arena.f32(dy.shape());
+  const float* from = dy.f32();
+  float* to = scaled.f32();
+  cx.pool.parallel_for(dy.dim(0), row_grain(width), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      for (int64_t n = 0; n < width; ++n) to[t * width + n] = from[t * width + n] * factors[n];
+    }
+  });
+  return scaled;
+}
+
+/// dx = dy (c w'), without the low-rank branch.
+void product_gradient(Context& cx, const Tensor& dy, const Linear& w, const Tensor& dx) {
+  Arena::Scope scope(cx.arena);
+  const Tensor scaled = w.channel_scale.empty() ? dy : scaled_outputs(cx, dy, w.channel_scale.f32());
   const Grid grid(dy.dim(0), w.in, cx.pool.threads());
-  const float* upstream = dy.f32();
+  const float* upstream = scaled.f32();
   float* result = dx.f32();
   const int64_t cost = grid.tile_rows * grid.tile_columns * w.out / 8;
   for_each_item(cx, grid.tiles(), cost, weight_product_floats(grid.tile_rows), [&](int64_t item, float* scratch) {
@@ -65,15 +81,25 @@ void input_gradient(Context& cx, const Tensor& dy, const Linear& w, const Tensor
   });
 }
 
+/// dx += (dy b) a
+void add_low_rank_gradient(Context& cx, const Tensor& dy, const Linear& w, const Tensor& dx) {
+  Arena::Scope scope(cx.arena);
+  const int64_t rank = w.low_rank_a.dim(0);
+  if (rank == 0) return;
+  const Tensor dz = cx.arena.f32({dy.dim(0), rank}), branch = cx.arena.f32(dx.shape());
+  product_gradient(cx, dy, {.format = WeightFormat::bf16, .out = w.out, .in = rank, .weight = w.low_rank_b}, dz);
+  product_gradient(cx, dz, {.format = WeightFormat::bf16, .out = rank, .in = w.in, .weight = w.low_rank_a}, branch);
+  const float* from = branch.f32();
+  float* to = dx.f32();
+  cx.pool.parallel_for(dx.elements(), row_grain(1), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) to[i] += from[i];
+  });
+}
+
 void weight_gradient(Context& cx, const Tensor& dy, const Tensor& x, const Linear& w, const Tensor& dw) {
-  Tensor operand = x;
-  if (w.input_scale > 0) {
-    operand = cx.arena.f32(x.shape());
-    nvfp4_fake(cx, x, {w.input_scale, false}, operand);
-  }
   // dy^T x is a product with x as its weight.
   Linear right;
-  right.out = dy.dim(0), right.in = w.in, right.weight = operand;
+  right.out = dy.dim(0), right.in = w.in, right.weight = linear_inputs(cx, x, w).x;
   const Grid grid(w.out, w.in, cx.pool.threads());
   const float* upstream = dy.f32();
   float* result = dw.f32();
@@ -107,9 +133,11 @@ void linear_vjp(Context& cx, const Tensor& dy, const Tensor& x, const Linear& w,
   Arena::Scope scope(cx.arena);
   if (!dx.empty()) {
     NIBBLE_CHECK(dx.shape() == Shape({tokens, w.in}));
-    input_gradient(cx, dy, w, dx);
+    product_gradient(cx, dy, w, dx);
+    if (!w.low_rank_a.empty()) add_low_rank_gradient(cx, dy, w, dx);
   }
   if (!dw.empty()) {
+    NIBBLE_CHECK(w.low_rank_a.empty());
     NIBBLE_CHECK(x.shape() == Shape({tokens, w.in}) && dw.shape() == Shape({w.out, w.in}));
     weight_gradient(cx, dy, x, w, dw);
   }

@@ -10,6 +10,7 @@
 namespace nibble {
 namespace {
 
+using ops::InputRounding;
 using ops::WeightFormat;
 using test::TestTensor;
 using test::TestWeight;
@@ -29,32 +30,42 @@ struct Case {
   WeightFormat format;
   int64_t out, in;
   float input_scale = 0;
+  bool by_channel = false;  // fp8: a scale per output
+
+  TestWeight weight(Rng& rng) const {
+    TestWeight w = by_channel ? test::random_fp8_by_channel(rng, out, in) : test::random_weight(rng, format, out, in);
+    w.linear.input_scale = input_scale;
+    if (input_scale > 0) w.linear.inputs = InputRounding::nvfp4;
+    return w;
+  }
 };
 
 // The micro models' sizes, then shapes beside whole vectors, tiles and decoded blocks.
 const std::vector<Case> kCases = {
-    {WeightFormat::f32, 96, 64},  {WeightFormat::bf16, 96, 64},   {WeightFormat::nvfp4, 96, 64, kInputScale},
-    {WeightFormat::f32, 7, 75},   {WeightFormat::bf16, 25, 265},  {WeightFormat::nvfp4, 33, 272},
-    {WeightFormat::bf16, 2, 3},   {WeightFormat::nvfp4, 1, 16},   {WeightFormat::nvfp4, 300, 144, kInputScale},
-    {WeightFormat::f32, 257, 20}, {WeightFormat::bf16, 513, 129},
+    {WeightFormat::f32, 96, 64},          {WeightFormat::bf16, 96, 64},   {WeightFormat::nvfp4, 96, 64, kInputScale},
+    {WeightFormat::f32, 7, 75},           {WeightFormat::bf16, 25, 265},  {WeightFormat::nvfp4, 33, 272},
+    {WeightFormat::bf16, 2, 3},           {WeightFormat::nvfp4, 1, 16},   {WeightFormat::nvfp4, 300, 144, kInputScale},
+    {WeightFormat::f32, 257, 20},         {WeightFormat::bf16, 513, 129}, {WeightFormat::fp8, 300, 144},
+    {WeightFormat::fp8, 33, 75, 0, true},
 };
 
 TEST(LinearVjp, OracleMeetsComplexStep) {
   Rng rng(101);
   for (const Case& c : {Case{WeightFormat::f32, 5, 7}, Case{WeightFormat::bf16, 4, 8}, Case{WeightFormat::nvfp4, 3, 32},
-                        Case{WeightFormat::nvfp4, 6, 16, kInputScale}}) {
-    const TestWeight w = test::random_weight(rng, c.format, c.out, c.in);
+                        Case{WeightFormat::nvfp4, 6, 16, kInputScale}, Case{WeightFormat::fp8, 6, 5, 0, true}}) {
+    const TestWeight w = c.weight(rng);
+    const std::vector<double> factors = w.factors();
     const TestTensor x = TestTensor::normal(rng, {3, c.in}), dy = TestTensor::normal(rng, {3, c.out});
     const std::vector<double> seen = rounded(x, c.input_scale);
     const auto in = static_cast<size_t>(c.in);
     // The master weights: anything that the codes could stand for, as only its tangent counts.
     std::vector<double> master;
-    for (const double v : w.decoded) master.push_back(w.linear.tensor_scale * v * 1.1);
-    const oracle::LinearVjp vjp = oracle::linear_vjp(dy.doubles(), seen, w.decoded, in, w.linear.tensor_scale);
+    for (size_t i = 0; i < w.decoded.size(); ++i) master.push_back(factors[i / in] * w.decoded[i] * 1.1);
+    const oracle::LinearVjp vjp = oracle::linear_vjp(dy.doubles(), seen, w.decoded, in, factors);
     test::expect_gradients({{"x", x.doubles(), vjp.dx.y}, {"w", master, vjp.dw.y}}, [&](auto inputs) {
       for (size_t i = 0; i < seen.size(); ++i) inputs[0][i] = test::straight_through(inputs[0][i], seen[i]);
       for (size_t i = 0; i < master.size(); ++i) {
-        inputs[1][i] = test::straight_through(inputs[1][i], w.linear.tensor_scale * w.decoded[i]);
+        inputs[1][i] = test::straight_through(inputs[1][i], factors[i / in] * w.decoded[i]);
       }
       return test::contract(dy.doubles(), oracle::linear(inputs[0], inputs[1], in, 1).y);
     });
@@ -76,8 +87,7 @@ TEST(LinearVjp, MeetsTheOracle) {
     test::TestContext context(2);
     Rng rng(102);
     for (const Case& c : kCases) {
-      TestWeight w = test::random_weight(rng, c.format, c.out, c.in);
-      w.linear.input_scale = c.input_scale;
+      const TestWeight w = c.weight(rng);
       for (const int64_t t : {0, 1, 2, 5, 16, 65, 200}) {
         const TestTensor x = TestTensor::normal(rng, {t, c.in}), dy = TestTensor::normal(rng, {t, c.out});
         const TestTensor before = TestTensor::normal(rng, {c.out, c.in});
@@ -87,7 +97,7 @@ TEST(LinearVjp, MeetsTheOracle) {
           ops::linear_vjp(context.cx, dy.view, x.view, w.linear, dx.view, dw.view);
         }
         auto expected = oracle::linear_vjp(dy.doubles(), rounded(x, c.input_scale), w.decoded,
-                                           static_cast<size_t>(c.in), w.linear.tensor_scale);
+                                           static_cast<size_t>(c.in), w.factors());
         for (size_t i = 0; i < expected.dw.y.size(); ++i) {
           const double start = before.values()[i];
           expected.dw.y[i] += start;
@@ -104,9 +114,8 @@ TEST(LinearVjp, MeetsTheOracle) {
 TEST(LinearVjp, ThreadsAndWantedPartsDoNotChangeBits) {
   Rng rng(103);
   for (const Case& c : {Case{WeightFormat::f32, 300, 1040}, Case{WeightFormat::bf16, 513, 270},
-                        Case{WeightFormat::nvfp4, 700, 528, kInputScale}}) {
-    TestWeight w = test::random_weight(rng, c.format, c.out, c.in);
-    w.linear.input_scale = c.input_scale;
+                        Case{WeightFormat::nvfp4, 700, 528, kInputScale}, Case{WeightFormat::fp8, 513, 270, 0, true}}) {
+    const TestWeight w = c.weight(rng);
     const TestTensor x = TestTensor::normal(rng, {333, c.in}), dy = TestTensor::normal(rng, {333, c.out});
     const TestTensor before = TestTensor::normal(rng, {c.out, c.in});
     std::optional<TestTensor> first_dx, first_dw;
@@ -129,6 +138,26 @@ TEST(LinearVjp, ThreadsAndWantedPartsDoNotChangeBits) {
       test::expect_same_bits(dw.view, first_dw->view, "dw");
     }
   }
+}
+
+TEST(LinearVjp, GoesThroughALowRankBranch) {
+  test::for_each_target([] {
+    Rng rng(105);
+    TestWeight w = test::random_weight(rng, WeightFormat::nvfp4, 70, 144);
+    test::add_low_rank(rng, w, 5);
+    for (const int64_t t : {1, 17, 200}) {
+      const TestTensor dy = TestTensor::normal(rng, {t, 70});
+      Tensor none;
+      for (const int threads : {1, 3}) {
+        test::TestContext context(threads);
+        TestTensor dx({t, 144});
+        ops::linear_vjp(context.cx, dy.view, none, w.linear, dx.view, none);
+        auto expected = oracle::linear_vjp(dy.doubles(), {}, w.decoded, 144, w.factors()).dx;
+        oracle::add_low_rank(expected, dy.doubles(), oracle::transposed(w.b, 5), oracle::transposed(w.a, 144), 70);
+        expect_product(dx, expected, 70 + 5 + 4, "dx");
+      }
+    }
+  });
 }
 
 // An f32 weight is read where it lies or, at an odd address, through scratch.

@@ -50,6 +50,35 @@ struct Bf16Row {
   const std::byte* bytes = nullptr;
 };
 
+/// E4M3's fields, moved to those of binary16, are 2^-8 of the number: subnormals too, and without a table. NaN bytes
+/// would become 480; no weight has them.
+struct Fp8Row {
+  Fp8Row() = default;
+  Fp8Row(const Linear& w, int64_t n) : bytes(w.weight.u8() + n * w.in) {}
+
+#if HWY_TARGET == HWY_SCALAR
+  void load16(int64_t k, Vectors16& out) const {
+    for (int64_t i = 0; i < 16; ++i) out[i] = hn::Set(D(), e4m3_to_f32(bytes[k + i]));
+  }
+#else
+  HWY_INLINE void load16(int64_t k, Vectors16& out) const {
+    const hn::Rebind<uint16_t, D> d16;
+    for (int64_t i = 0; i < kVectorsPer16; ++i) {
+      const auto wide = hn::PromoteTo(d16, hn::LoadU(hn::Rebind<uint8_t, D>(), bytes + k + i * kLanes));
+      const auto sign = hn::ShiftLeft<8>(hn::And(wide, hn::Set(d16, 0x80)));
+      const auto magnitude = hn::ShiftLeft<7>(hn::And(wide, hn::Set(d16, 0x7F)));
+      const auto half = hn::BitCast(hn::Rebind<hwy::float16_t, D>(), hn::Or(sign, magnitude));
+      out[i] = hn::Mul(hn::PromoteTo(D(), half), hn::Set(D(), 256.0f));
+    }
+  }
+#endif
+  void load_rest(int64_t k, int64_t n, float* out) const {
+    for (int64_t i = 0; i < n; ++i) out[i] = e4m3_to_f32(bytes[k + i]);
+  }
+
+  const uint8_t* bytes = nullptr;
+};
+
 /// A block is eight bytes of codes and one scale byte. A table shuffle turns a code into twice its value, an integer;
 /// the scale table holds the half that undoes it. e2m1 * e4m3 has at most 6 significant bits: exact.
 struct Nvfp4Row {
