@@ -47,7 +47,13 @@ Result<std::optional<Json>> read_hf_quant(const Path& folder) {
 
 /// Tied as the config says, else by whether there is a head.
 Result<bool> is_tied(const model::Config& config, const SafetensorsFolder& files) {
-  const bool has_head = files.find("lm_head.weight") != nullptr;
+  const auto* head = files.find("lm_head.weight");
+  const bool packed = files.find("lm_head.weight_packed") != nullptr, has_head = packed || head != nullptr;
+  if (config.tie_embeddings == true &&
+      (packed || (has_head && (head->info->type == DType::u8 || head->info->type == DType::f8e4m3)))) {
+    return corrupt("lm_head: expected no quantized head beside \"tie_word_embeddings\": true, got one")
+        .with_hint("say \"tie_word_embeddings\": false in config.json: the head is no longer the embedding");
+  }
   if (config.tie_embeddings == false && !has_head) {
     return corrupt("lm_head.weight: expected [{},{}] because tie_word_embeddings is false, got no such tensor",
                    config.vocab, config.hidden)

@@ -210,7 +210,7 @@ std::vector<Broken> broken_cases() {
        [](auto& c) {
          c.tensors[kUp + ".weight"] = {"I64", {96, 32}, std::string(96 * 32 * 8, '\0')};
        }},
-      {"fp8", Code::unsupported, "expected [96,64] bf16, f16 or f32 or nvfp4, got fp8", false,
+      {"fp8", Code::corrupt, "up_proj.weight: expected [96,64] bf16, f16 or f32, got [96,64] f8e4m3", false,
        [](auto& c) {
          c.tensors[kUp + ".weight"] = {"F8_E4M3", {96, 64}, std::string(96 * 64, '\0')};
        }},
@@ -281,10 +281,19 @@ std::vector<Broken> broken_cases() {
        [](auto& c) {
          c.tensors[kUp + ".pre_quant_scale"] = {"F32", {1}, floats({1})};
        }},
-      {"other method", Code::unsupported, "quant_method: expected modelopt, got compressed-tensors", true,
-       [](auto& c) { c.config["quantization_config"]["quant_method"] = "compressed-tensors"; }},
-      {"other algorithm", Code::unsupported, "quant_algo: expected NVFP4 or W4A16_NVFP4, got MIXED_PRECISION", true,
+      {"other method", Code::unsupported, "quant_method: expected modelopt or compressed-tensors, got gptq", true,
+       [](auto& c) { c.config["quantization_config"]["quant_method"] = "gptq"; }},
+      {"other algorithm", Code::unsupported, "quant_algo: expected an algorithm of NVFP4 or FP8, got NVFP4_AWQ", true,
+       [](auto& c) { c.config["quantization_config"]["quant_algo"] = "NVFP4_AWQ"; }},
+      {"no layers", Code::corrupt, "quantized_layers: expected a module or more, got none", true,
        [](auto& c) { c.config["quantization_config"]["quant_algo"] = "MIXED_PRECISION"; }},
+      {"no factors", Code::unsupported, "svdquant_lora_a: expected the low-rank factors of NVFP4_SVD, got no such",
+       true, [](auto& c) { c.config["quantization_config"]["quant_algo"] = "NVFP4_SVD"; }},
+      {"quantized head of a tied model", Code::corrupt, "lm_head: expected no quantized head beside", true,
+       [](auto& c) {
+         c.config["tie_word_embeddings"] = true;
+         c.tensors["lm_head.weight"] = {"U8", {160, 32}, std::string(160 * 32, '\0')};
+       }},
       {"two opinions", Code::corrupt, "quant_algo: expected W4A16_NVFP4 as in config.json, got NVFP4", true,
        [](auto& c) { c.files["hf_quant_config.json"] = R"({"quantization":{"quant_algo":"NVFP4"}})"; }},
       {"broken generation config", Code::corrupt, "temperature: expected a number in [0,100], got string", false,

@@ -24,14 +24,15 @@ using MatchData = std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_f
 
 }  // namespace
 
-Result<ModulePattern> ModulePattern::compile(std::string_view pattern, std::string_view where) {
+Result<ModulePattern> ModulePattern::compile(std::string_view pattern, std::string_view where, Extent extent) {
   if (pattern.size() > kMaxPattern) {
     return corrupt("{}: expected a pattern of at most {} bytes, got {}", where, kMaxPattern, pattern.size());
   }
   int error = 0;
   PCRE2_SIZE at = 0;
-  pcre2_code* raw = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                                  PCRE2_ANCHORED | PCRE2_ENDANCHORED, &error, &at, nullptr);
+  pcre2_code* raw =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                    PCRE2_ANCHORED | (extent == Extent::whole ? PCRE2_ENDANCHORED : 0), &error, &at, nullptr);
   if (raw == nullptr) {
     return corrupt("{}: expected a regular expression, got: {} at byte {}", where, pcre2_text(error), at);
   }

@@ -1,6 +1,7 @@
-// ModulePattern: a regular expression over module names, as configs that PEFT wrote hold them.
+// ModulePattern: a regular expression over module names, as configs of PEFT and compressed-tensors hold them.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string_view>
 
@@ -12,10 +13,13 @@ namespace nibble::checkpoint {
 /// such patterns alike. Immutable; all methods are safe from any thread.
 class ModulePattern {
  public:
-  /// `where` names the pattern in errors. `corrupt` for what is no regular expression or has more than 64 KiB.
-  static Result<ModulePattern> compile(std::string_view pattern, std::string_view where);
+  /// What of a name must match: all of it (Python's re.fullmatch), or some beginning (re.match).
+  enum class Extent : uint8_t { whole, start };
 
-  /// Whether the whole name matches (re.fullmatch). `unsupported` when that takes too many steps to find out.
+  /// `where` names the pattern in errors. `corrupt` for what is no regular expression or has more than 64 KiB.
+  static Result<ModulePattern> compile(std::string_view pattern, std::string_view where, Extent extent = Extent::whole);
+
+  /// Whether the name matches. `unsupported` when that takes too many steps to find out.
   Result<bool> matches(std::string_view module) const;
 
  private:

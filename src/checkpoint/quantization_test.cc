@@ -32,6 +32,46 @@ TEST(Quantization, ReadsWhatModelOptWrites) {
   EXPECT_FALSE(read_quantization(weights_only, std::nullopt)->rounds_inputs());
 }
 
+TEST(Quantization, TheMapOfLayersIsTheTruth) {
+  const Path folder = kGoldens / "recipe_qwen35";
+  const Json hf = testing::read_json_file(folder / "hf_quant_config.json");
+  Json config = {{"quantization_config", testing::read_json_file(folder / "quantization_config.json")}};
+  // As in some published folders: the head is quantized and, beside that, excluded; names have the other prefix.
+  config["quantization_config"]["ignore"] = {"lm_head*"};
+  for (const auto& extra : {std::optional<Json>(hf), std::optional<Json>()}) {
+    Result<Quantization> q = read_quantization(config, extra);
+    ASSERT_TRUE(q.ok()) << q.status().text();
+    EXPECT_EQ(q->algo, "MIXED_PRECISION");
+    EXPECT_EQ(q->format_of("lm_head")->format, Format::nvfp4);
+    EXPECT_EQ(q->format_of("lm_head")->inputs, Inputs::a16);
+    EXPECT_EQ(q->format_of("model.language_model.layers.0.mlp.up_proj")->format, Format::nvfp4);
+    EXPECT_EQ(q->format_of("model.layers.3.self_attn.q_proj")->format, Format::fp8);
+    EXPECT_EQ(q->format_of("model.layers.3.self_attn.q_proj")->inputs, Inputs::a8);
+    EXPECT_FALSE(q->format_of("model.layers.0.linear_attn.in_proj_a")->quantized());
+  }
+  Json other = hf;
+  other["quantization"]["quantized_layers"].erase("lm_head");
+  EXPECT_EQ(read_quantization(config, other).status().code(), Code::corrupt);
+}
+
+TEST(Quantization, ReadsUniformFp8AndSvd) {
+  const auto read = [](const char* name) {
+    const Json section = testing::read_json_file(kGoldens / name / "quantization_config.json");
+    const Json hf = testing::read_json_file(kGoldens / name / "hf_quant_config.json");
+    Result<Quantization> q = read_quantization({{"quantization_config", section}}, hf);
+    EXPECT_TRUE(q.ok()) << q.status().text();
+    return std::move(q).value();
+  };
+  const Quantization fp8 = read("fp8_attention");
+  EXPECT_EQ(fp8.format_of("model.layers.3.self_attn.q_proj")->format, Format::fp8);
+  EXPECT_EQ(fp8.format_of("model.layers.3.self_attn.q_proj")->inputs, Inputs::a8);
+  EXPECT_FALSE(fp8.format_of("model.layers.3.mlp.up_proj")->quantized());
+  const Quantization svd = read("svdquant");
+  EXPECT_TRUE(svd.format_of("model.layers.3.mlp.up_proj")->low_rank);
+  EXPECT_EQ(svd.format_of("model.layers.3.mlp.up_proj")->inputs, Inputs::a4);
+  EXPECT_FALSE(svd.format_of("lm_head")->quantized());
+}
+
 TEST(Quantization, FullPrecisionIsNoQuantization) {
   EXPECT_FALSE(read_quantization(Json::object(), std::nullopt)->quantized());
   EXPECT_FALSE(read_quantization({{"quantization_config", nullptr}}, std::nullopt)->quantized());
@@ -76,7 +116,20 @@ TEST(Quantization, RefusesOtherWords) {
       {config({{"quant_method", "fp8"}}), Code::unsupported},
       {config({{"quant_method", 1}}), Code::corrupt},
       {config({{"quant_method", "modelopt"}}), Code::corrupt},
-      {config({{"quant_method", "modelopt"}, {"quant_algo", "FP8"}}), Code::unsupported},
+      {config({{"quant_method", "modelopt"}, {"quant_algo", "W4A8_AWQ"}}), Code::unsupported},
+      {config({{"quant_method", "modelopt"}, {"quant_algo", "MIXED_PRECISION"}}), Code::corrupt},
+      {config({{"quant_method", "modelopt"}, {"quant_algo", "MIXED_PRECISION"}, {"quantized_layers", {"a"}}}),
+       Code::corrupt},
+      {config({{"quant_method", "modelopt"}, {"quant_algo", "MIXED_PRECISION"}, {"quantized_layers", {{"a", 1}}}}),
+       Code::corrupt},
+      {config({{"quant_method", "modelopt"},
+               {"quant_algo", "MIXED_PRECISION"},
+               {"quantized_layers", {{"a", {{"quant_algo", "INT4"}}}}}}),
+       Code::unsupported},
+      {config({{"quant_method", "modelopt"},
+               {"quant_algo", "MIXED_PRECISION"},
+               {"quantized_layers", {{"a", {{"quant_algo", "NVFP4"}, {"group_size", 32}}}}}}),
+       Code::unsupported},
       {config({{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}, {"group_size", 32}}), Code::unsupported},
       {config({{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}, {"ignore", "lm_head"}}), Code::corrupt},
       {config({{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}, {"ignore", {1}}}), Code::corrupt},

@@ -10,12 +10,18 @@
 namespace nibble::checkpoint {
 
 struct FormatSummary {
-  std::string format;                           // of the Linears: "nvfp4" if any is, else "bf16" or "f32"
+  std::string format;  // of the quantized Linears: "nvfp4", "fp8" or "mixed"; without any "bf16" or "f32"
+  std::map<std::string, int64_t> linears;       // how many have each format
+  double effective_bits = 0;                    // bits read per weight of the quantized Linears, scales included
+  std::string activations;                      // activations_of
   std::map<std::string, uint64_t> dtype_bytes;  // of all tensors in the files, by the files' spelling
   uint64_t file_bytes = 0;                      // their sum
   uint64_t text_parameters = 0;                 // logical weights of the text model; a tied head counts once
   uint64_t bytes_per_token = 0;                 // model::bytes_per_token
   bool has_mtp = false, has_vision = false;
+
+  /// "nvfp4", "mixed (64 nvfp4, 40 fp8, 5.61 bits)", "bf16"; and ", activations a4" where inputs are rounded.
+  std::string text() const;
 };
 
 /// What the weights alone show; the fields about files stay empty.

@@ -33,13 +33,29 @@ class TensorSource : public model::WeightsVisitor {
   Status mismatch(const Entry& entry, const Shape& shape, std::string_view dtypes) const;
 
   Status load_dense(const std::string& module, ops::Linear& linear, int64_t out, int64_t in);
-  Status load_nvfp4(const std::string& module, ops::Linear& linear, int64_t out, int64_t in);
-  Result<float> load_scale(const std::string& name);
+  Status unclaimed(const std::string& module, const Entry& found, const Shape& shape) const;
+
+  // tensor_source_quantized.cc
+  Status load_quantized(const std::string& module, const StoredFormat& format, ops::Linear& linear, int64_t out,
+                        int64_t in);
+  Status load_nvfp4(const std::string& module, const StoredFormat& format, ops::Linear& linear);
+  Status load_fp8(const std::string& module, const StoredFormat& format, ops::Linear& linear);
+  Status load_low_rank(const std::string& module, ops::Linear& linear);
+  Status load_input_scale(const std::string& module, const StoredFormat& format, ops::Linear& linear);
+  Status claimed(const std::string& module, const StoredFormat& format, const Entry& found) const;
+  /// The factor that a scalar stands for: itself or, in the compressed-tensors layout's global scales, its inverse.
+  Result<float> load_scale(const std::string& name, bool divides);
+  /// One or `out` positive numbers.
+  Result<Tensor> load_factors(const std::string& name, int64_t out);
+  Result<Tensor> load_factor(const std::string& name, const Shape& shape);
+  void use_if_there(const std::string& name);
+
   /// A float matrix as it is, or as f32 when the file holds F16.
   Result<Tensor> matrix(const Entry& entry, const Shape& shape);
   Tensor copy(const Tensor& source);
   Status check_finite(const Entry& entry, const Tensor& matrix);
-  Status check_scales(const Entry& entry, const Tensor& scales);
+  /// That no byte of a matrix is one of `bad`.
+  Status check_bytes(const Entry& entry, const Tensor& matrix, bool (*bad)(uint8_t), std::string_view expected);
   /// Runs body(begin, end) over the rows of a tensor, on the pool if there is one; reports progress; `cancelled`.
   Status over_rows(const Entry& entry, const Tensor& tensor, const std::function<void(int64_t, int64_t)>& body);
 

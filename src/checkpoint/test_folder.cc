@@ -4,9 +4,24 @@
 
 #include <fstream>
 
+#include "model/forward.h"
 #include "ops/quant/nvfp4.h"
 
 namespace nibble::checkpoint::testing {
+
+std::vector<float> logits(const LoadedModel& model) {
+  ThreadPool pool(1);
+  Context cx(pool);
+  constexpr int64_t kIds = 40;
+  const model::Config& config = model.weights.config;
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < kIds; ++i) ids.push_back(static_cast<int32_t>(i * 37 % config.vocab));
+  OwnedTensor hidden(DType::f32, {kIds, config.hidden}), out(DType::f32, {kIds, config.vocab});
+  model::State state(config, kIds, DType::f32);
+  EXPECT_TRUE(model::forward(cx, model.weights, ids, state, hidden.view).ok());
+  model::head(cx, model.weights, hidden.view, out.view);
+  return {out.view.f32_span().begin(), out.view.f32_span().end()};
+}
 
 Json read_json_file(const Path& path) {
   Result<std::string> text = read_file(path);

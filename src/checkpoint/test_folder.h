@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "checkpoint/load.h"
 #include "io/json.h"
 #include "io/safetensors.h"
 
@@ -33,6 +34,9 @@ struct TestCheckpoint {
   /// Replaces what `folder` holds. The safetensors file is assembled by hand, so broken contents can be written.
   void write(const Path& folder) const;
 };
+
+/// The logits of 40 ids of the micro vocabulary, in exact numerics.
+std::vector<float> logits(const LoadedModel& model);
 
 Json read_json_file(const Path& path);
 void write_plain(const Path& path, std::string_view bytes);
