@@ -149,6 +149,8 @@ NIBBLE_HD inline uint8_t f32_to_e2m1(float x) {
 
 constexpr int kNvfp4Block = 16;
 constexpr float kNvfp4Range = kE2m1Max * kE4m3Max;
+/// For strategy `four_over_six`: scales up to 256, so that 1.5 times a scale is a scale too.
+constexpr float kNvfp4RangeFourOverSix = kE2m1Max * 256;
 
 /// A tensor whose scale would not be a normal number is stored as zero: ws2 = 1, every s = 1.0, every code 0.
 struct Nvfp4TensorScale {
@@ -173,6 +175,17 @@ NIBBLE_HD inline uint8_t nvfp4_block_scale(float block_amax, float ws2) {
   return f32_to_e4m3(r);
 }
 
+/// The block scale that maps the block's largest magnitude to 4 instead of 6; see strategy `four_over_six`, whose
+/// tensor scale leaves room above. A zero block has scale 1.0.
+NIBBLE_HD inline uint8_t nvfp4_block_scale_at_4(float block_amax, float ws2) {
+  float r = div_rn(block_amax, mul_rn(kE2m1Max, ws2));
+  if (r == 0) return kE4m3One;
+  r = mul_rn(1.5f, r);
+  r = r < kE4m3Min ? kE4m3Min : r;
+  r = r > kE4m3Max ? kE4m3Max : r;
+  return f32_to_e4m3(r);
+}
+
 /// The step d of a block; > 0 for s in 0x01..0x7E and ws2 >= 2^-126.
 NIBBLE_HD inline float nvfp4_step(uint8_t scale, float ws2) {
   return mul_rn(e4m3_to_f32(scale), ws2);
@@ -184,6 +197,29 @@ NIBBLE_HD inline uint8_t nvfp4_code(float w, float step) {
 
 NIBBLE_HD inline float nvfp4_value(uint8_t code, float step) {
   return mul_rn(e2m1_to_f32(code), step);
+}
+
+// ---- FP8: one scale per tensor or per output channel, an E4M3 byte per element ----
+//
+//   scale = fl(A / 448)             A = max |w| of the tensor or the channel
+//   q     = e4m3(clamp(fl(w / scale), -448, 448))        decoded: fl(e4m3(q) * scale)
+
+/// 1 for zeros, and for weights so small that the scale would not be a normal number: they become zero.
+NIBBLE_HD inline float fp8_scale(float amax) {
+  const float scale = div_rn(amax, kE4m3Max);
+  return scale >= 0x1p-126f ? scale : 1;
+}
+
+/// NaN stays NaN.
+NIBBLE_HD inline uint8_t fp8_code(float w, float scale) {
+  float x = div_rn(w, scale);
+  x = x < -kE4m3Max ? -kE4m3Max : x;
+  x = x > kE4m3Max ? kE4m3Max : x;
+  return f32_to_e4m3(x);
+}
+
+NIBBLE_HD inline float fp8_value(uint8_t code, float scale) {
+  return mul_rn(e4m3_to_f32(code), scale);
 }
 
 }  // namespace nibble

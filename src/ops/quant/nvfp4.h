@@ -49,6 +49,19 @@ void nvfp4_scales_max(Context& cx, const Tensor& w, Nvfp4TensorScale scale, cons
 /// left out cannot win. domain: w finite. An element costs some twenty times what strategy `max` costs.
 void nvfp4_scales_mse(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales);
 
+/// Block scales of strategy `four_over_six`: a block's largest magnitude is mapped to 6 or, where that has the smaller
+/// error (as above, strict), to 4, because the grid is coarse near its top. `scale` is that of range
+/// kNvfp4RangeFourOverSix. Source: github.com/mit-han-lab/fouroversix.
+void nvfp4_scales_four_over_six(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales);
+
+/// Block scales of strategy `hessian`: of the 126 bytes the one with the smallest
+///   err(s) = e' H_b e,   e = decoded - w of the 16 elements, in f64 in a fixed order,
+/// the lowest byte where several have it. hessian [K/16,16,16] f32: H_b = mean over tokens of x_b x_b', symmetric
+/// positive semidefinite, shared by all rows. A zero block has scale 1.0; where H_b is zero, no token having said
+/// anything, strategy `mse` decides. domain: w and hessian finite.
+void nvfp4_scales_hessian(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& hessian,
+                          const Tensor& scales);
+
 /// Codes for given block scales, whoever chose them: round to nearest. `scales` hold no NaN byte. With scale.zero all
 /// codes are 0.
 Nvfp4Stats nvfp4_encode(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales,
