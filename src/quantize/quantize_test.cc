@@ -267,7 +267,7 @@ TEST_F(QuantizeFolder, RefusalsNameTheirCauseAndLeaveNothing) {
        [&](auto& model, auto&) {
          for (size_t i = 0; i < 64; ++i) set_element(model.tensors[kUp + ".weight"], 7 * 64 + i, 1e-12f);
        }},
-      {"invalid argument: strategy: expected one of max, mse, got \"best\"",
+      {"invalid argument: strategy: expected one of max, four_over_six, mse, got \"best\"",
        [](auto&, auto& options) { options.strategy = "best"; }},
       {"invalid argument: exclude: expected a pattern that matches a tensor, got \"mlp.gate\", which matches none",
        [](auto&, auto& options) { options.exclude = {"mlp.gate"}; }},

@@ -9,6 +9,7 @@ namespace {
 
 constexpr Strategy kStrategies[] = {
     {"max", kNvfp4Range, ops::nvfp4_scales_max},
+    {"four_over_six", kNvfp4RangeFourOverSix, ops::nvfp4_scales_four_over_six},
     {"mse", kNvfp4Range, ops::nvfp4_scales_mse},
 };
 

@@ -29,7 +29,4 @@ Fp8Stats fp8_quantize_channels(Context& cx, const Tensor& w, const Tensor& codes
 void fp8_dequantize(Context& cx, const Tensor& codes, float scale, const Tensor& y);
 void fp8_dequantize_channels(Context& cx, const Tensor& codes, const Tensor& scales, const Tensor& y);
 
-/// y [T,K] f32 = decoded(quantized(x)) under a given scale; y may alias x. NaN stays NaN.
-void fp8_fake(Context& cx, const Tensor& x, float scale, const Tensor& y);
-
 }  // namespace nibble::ops

@@ -8,6 +8,7 @@
 #include "ops/parallel.h"
 #include "ops/quant/nvfp4.h"
 #include "ops/quant/nvfp4_rows.h"
+#include "ops/quant/source_rows.h"
 
 namespace nibble::ops {
 namespace {
@@ -17,47 +18,9 @@ constexpr int64_t kBlock = kNvfp4Block;
 // Rough steps per element (see row_grain) of a division and the comparisons around it.
 constexpr int64_t kStepsPerElement = 4;
 constexpr int64_t kSearchStepsPerElement = 80;
+constexpr int64_t kHessianStepsPerElement = 400;
 
 constexpr int64_t kAmaxElements = 1 << 14;  // per range of tensor_amax
-
-template <class Word, class Decode>
-void read_words(const std::byte* source, int64_t n, float* out, Decode decode) {
-  for (int64_t i = 0; i < n; ++i) {
-    Word word;
-    std::memcpy(&word, source + static_cast<size_t>(i) * sizeof(Word), sizeof(Word));
-    out[i] = decode(word);
-  }
-}
-
-// Elements [begin, begin + n) in row-major order as f32.
-void read_f32(const Tensor& w, int64_t begin, int64_t n, float* out) {
-  const auto* source = static_cast<const std::byte*>(w.raw()) + static_cast<size_t>(begin) * size_of(w.dtype());
-  switch (w.dtype()) {
-    case DType::f32:
-      std::memcpy(out, source, static_cast<size_t>(n) * sizeof(float));
-      return;
-    case DType::bf16:
-      return read_words<uint16_t>(source, n, out, bf16_to_f32);
-    default:
-      return read_words<uint16_t>(source, n, out, f16_to_f32);
-  }
-}
-
-// Calls body(row, its elements as f32) for every row.
-template <class Body>
-void for_each_row(Context& cx, const Tensor& w, int64_t steps_per_element, const Body& body) {
-  const int64_t columns = w.dim(1);
-  for_each_item(cx, w.dim(0), steps_per_element * columns, columns, [&](int64_t row, float* scratch) {
-    read_f32(w, row * columns, columns, scratch);
-    body(row, scratch);
-  });
-}
-
-void check_source(const char* op, const Tensor& w) {
-  require_cpu(op, w);
-  NIBBLE_CHECK(w.rank() == 2);
-  NIBBLE_CHECK(w.dtype() == DType::f32 || w.dtype() == DType::bf16 || w.dtype() == DType::f16);
-}
 
 void check_scales(const Tensor& scales, int64_t rows, int64_t columns) {
   NIBBLE_CHECK(columns % kBlock == 0);
@@ -90,10 +53,11 @@ void count_scales(const Tensor& scales, Nvfp4Stats& stats) {
   }
 }
 
-// What the strategies share; `row` chooses the scales of one row.
+// What the strategies share; row(its elements, blocks, ws2, its scales) chooses the scales of one row.
+template <class Row>
 void choose_scales(const char* op, Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales,
-                   int64_t steps_per_element, void (*row)(const float*, int64_t, float, uint8_t*)) {
-  check_source(op, w);
+                   int64_t steps_per_element, const Row& row) {
+  check_quant_source(op, w);
   check_scales(scales, w.dim(0), w.dim(1));
   const int64_t blocks = w.dim(1) / kBlock;
   if (scale.zero) {
@@ -107,7 +71,7 @@ void choose_scales(const char* op, Context& cx, const Tensor& w, Nvfp4TensorScal
 }  // namespace
 
 TensorAmax tensor_amax(Context& cx, const Tensor& w) {
-  check_source("tensor_amax", w);
+  check_quant_source("tensor_amax", w);
   const int64_t elements = w.elements(), ranges = (elements + kAmaxElements - 1) / kAmaxElements;
   std::vector<int32_t> largest(static_cast<size_t>(ranges));
   for_each_item(cx, ranges, kAmaxElements, kAmaxElements, [&](int64_t range, float* scratch) {
@@ -139,9 +103,26 @@ void nvfp4_scales_mse(Context& cx, const Tensor& w, Nvfp4TensorScale scale, cons
   choose_scales("nvfp4_scales_mse", cx, w, scale, scales, kSearchStepsPerElement, nvfp4_search_row);
 }
 
+void nvfp4_scales_four_over_six(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales) {
+  choose_scales("nvfp4_scales_four_over_six", cx, w, scale, scales, 4 * kStepsPerElement, nvfp4_four_over_six_row);
+}
+
+void nvfp4_scales_hessian(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& hessian,
+                          const Tensor& scales) {
+  const int64_t blocks = scales.dim(1);
+  NIBBLE_CHECK(hessian.shape() == Shape({blocks, kBlock, kBlock}));
+  std::vector<Nvfp4BlockHessian> prepared;
+  prepared.reserve(static_cast<size_t>(blocks));
+  for (int64_t b = 0; b < blocks; ++b) prepared.push_back(nvfp4_block_hessian(hessian.f32() + b * kBlock * kBlock));
+  choose_scales("nvfp4_scales_hessian", cx, w, scale, scales, kHessianStepsPerElement,
+                [&](const float* values, int64_t n, float ws2, uint8_t* out) {
+                  nvfp4_hessian_row(values, n, ws2, prepared.data(), out);
+                });
+}
+
 Nvfp4Stats nvfp4_encode(Context& cx, const Tensor& w, Nvfp4TensorScale scale, const Tensor& scales,
                         const Tensor& codes) {
-  check_source("nvfp4_encode", w);
+  check_quant_source("nvfp4_encode", w);
   const int64_t rows = w.dim(0), columns = w.dim(1), blocks = columns / kBlock;
   check_scales(scales, rows, columns);
   check_codes(codes, rows, columns);
@@ -192,7 +173,7 @@ void nvfp4_dequantize(Context& cx, const Tensor& codes, const Tensor& scales, fl
 }
 
 void nvfp4_fake(Context& cx, const Tensor& x, Nvfp4TensorScale scale, const Tensor& y) {
-  check_source("nvfp4_fake", x);
+  check_quant_source("nvfp4_fake", x);
   NIBBLE_CHECK(y.shape() == x.shape() && x.dim(1) % kBlock == 0);
   const int64_t columns = x.dim(1);
   float* out = y.f32();

@@ -137,6 +137,15 @@ void search_row(const float* w, int64_t blocks, float ws2, uint8_t* scales) {
   for (int64_t b = 0; b < blocks; ++b) scales[b] = search_block(w + b * kBlock, ws2, table);
 }
 
+void four_over_six_row(const float* w, int64_t blocks, float ws2, uint8_t* scales) {
+  for (int64_t b = 0; b < blocks; ++b) {
+    const float* block = w + b * kBlock;
+    const float amax = block_amax(block);
+    const uint8_t at_6 = nvfp4_block_scale(amax, ws2), at_4 = nvfp4_block_scale_at_4(amax, ws2);
+    scales[b] = at_4 != at_6 && exact_error(block, at_4, ws2) < exact_error(block, at_6, ws2) ? at_4 : at_6;
+  }
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace nibble::ops
 HWY_AFTER_NAMESPACE();
@@ -146,11 +155,16 @@ namespace nibble::ops {
 namespace {
 
 HWY_EXPORT(search_row);
+HWY_EXPORT(four_over_six_row);
 
 }  // namespace
 
 void nvfp4_search_row(const float* w, int64_t blocks, float ws2, uint8_t* scales) {
   HWY_DYNAMIC_DISPATCH(search_row)(w, blocks, ws2, scales);
+}
+
+void nvfp4_four_over_six_row(const float* w, int64_t blocks, float ws2, uint8_t* scales) {
+  HWY_DYNAMIC_DISPATCH(four_over_six_row)(w, blocks, ws2, scales);
 }
 
 }  // namespace nibble::ops
