@@ -23,7 +23,7 @@ struct GptqOptions {
   double damping = .05;
   /// Columns in the order of falling H_jj (stable) instead of their own. A column's scale stays that of its block.
   bool act_order = false;
-  /// Columns whose errors are carried on together. The result barely depends on it (summation order).
+  /// Columns whose errors are carried on together, a multiple of 16. Only the order of sums depends on it.
   int64_t block = 128;
   /// False: nearest_loss and loss of the report stay 0. They cost about twice what solving costs.
   bool measure = true;
@@ -65,7 +65,7 @@ std::vector<uint8_t> gptq_zero_columns(std::span<const Tensor> readers);
 
 /// Codes [N,K/2] of w [N,K] f32 under given scales [N,K/16]. `hessian` is that of the factor. `compensated` [N,K] f32,
 /// empty when not wanted, receives every weight as it was just before it was rounded: rounded to nearest under the same
-/// scales it gives the same codes, which is what training starts from. It may alias w.
+/// scales it gives the same codes, which is what training starts from. It is not w.
 GptqReport gptq_encode(Context& cx, const Tensor& w, const GptqFactor& factor, const Tensor& hessian,
                        Nvfp4TensorScale scale, const Tensor& scales, const GptqOptions& options, const Tensor& codes,
                        const Tensor& compensated = {});
