@@ -14,10 +14,12 @@ namespace nibble::quantize {
 struct LowRankOptions {
   int64_t rank = 32;
   /// Above this many rows and columns (both) the range is found by random projection (Halko, Martinsson, Tropp,
-  /// arXiv:0909.4061), with `oversampling` directions more and `power_iterations`; a residual within 1 % of the best.
+  /// arXiv:0909.4061), with `oversampling` directions more and `power_iterations`. The residual is within 1 % of the
+  /// best: two iterations keep that for a flat spectrum, but not where more than r singular values are nearly equal
+  /// (2.9 %); six do (.3 %).
   int64_t exact_limit = 1024;
   int64_t oversampling = 8;
-  int power_iterations = 2;
+  int power_iterations = 6;
   uint64_t seed = 0;
 };
 
