@@ -12,12 +12,13 @@
 #include "base/file.h"
 #include "io/json.h"
 #include "ops/quant/nvfp4.h"
-#include "quantize/hessian_vectors_test.h"
+#include "tests/support/hessian_vectors.h"
 #include "tests/support/op_test.h"
 
 namespace nibble::quantize {
 namespace {
 
+using test::HessianVectors;
 using test::TestContext;
 using test::TestTensor;
 

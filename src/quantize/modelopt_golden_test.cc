@@ -140,6 +140,8 @@ TEST_F(ModelOptGolden, HashesOfTheSharedModels) {
       {micro, "max", true, "ae5a12b0f24ea5e0", 99172, .009048},
       {kTinyVoice, "max", false, "14c8f9ec207915b6", 4128968, .009051},
       {kTinyVoice, "max", true, "b8da91c735161060", 4128968, .009048},
+      {micro, "four_over_six", true, "153f928f76c62527", 99172, .007540},
+      {kTinyVoice, "four_over_six", true, "91f5bb9a5e6ffb55", 4128968, .007562},
       {micro, "mse", true, "a86cad92e120a98d", 99172, .006650},
       {kTinyVoice, "mse", true, "6be6b19db80b4db4", 4128968, .006607},
   };

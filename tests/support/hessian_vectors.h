@@ -8,11 +8,11 @@
 #include "ops/quant/nvfp4.h"
 #include "tests/support/op_test.h"
 
-namespace nibble::quantize {
+namespace nibble::test {
 
 struct HessianVectors {
   static constexpr int64_t kRows = 4, kColumns = 32, kTokens = 64;
-  test::TestTensor w{{kRows, kColumns}}, x{{kTokens, kColumns}}, hessian{{kColumns, kColumns}};
+  TestTensor w{{kRows, kColumns}}, x{{kTokens, kColumns}}, hessian{{kColumns, kColumns}};
   uint64_t w_hash = 0xcbf29ce484222325, x_hash = 0xcbf29ce484222325;
   Nvfp4TensorScale scale;
 
@@ -43,20 +43,20 @@ struct HessianVectors {
     }
   }
 
-  test::TestTensor scales_max(Context& cx) const {
-    test::TestTensor scales({kRows, kColumns / kNvfp4Block}, DType::f8e4m3);
+  TestTensor scales_max(Context& cx) const {
+    TestTensor scales({kRows, kColumns / kNvfp4Block}, DType::f8e4m3);
     ops::nvfp4_scales_max(cx, w.view, scale, scales.view);
     return scales;
   }
 
   /// max, sweep, hessian.
-  std::map<std::string, test::TestTensor> all_scales(Context& cx) const {
+  std::map<std::string, TestTensor> all_scales(Context& cx) const {
     constexpr int64_t kBlock = kNvfp4Block, kBlocks = kColumns / kBlock;
-    std::map<std::string, test::TestTensor> scales;
+    std::map<std::string, TestTensor> scales;
     scales["max"] = scales_max(cx);
-    scales["sweep"] = test::TestTensor({kRows, kBlocks}, DType::f8e4m3);
+    scales["sweep"] = TestTensor({kRows, kBlocks}, DType::f8e4m3);
     ops::nvfp4_scales_mse(cx, w.view, scale, scales["sweep"].view);
-    const test::TestTensor blocks({kBlocks, kBlock, kBlock});
+    const TestTensor blocks({kBlocks, kBlock, kBlock});
     for (int64_t b = 0; b < kBlocks; ++b) {
       for (int64_t i = 0; i < kBlock; ++i) {
         for (int64_t j = 0; j < kBlock; ++j) {
@@ -65,7 +65,7 @@ struct HessianVectors {
         }
       }
     }
-    scales["hessian"] = test::TestTensor({kRows, kBlocks}, DType::f8e4m3);
+    scales["hessian"] = TestTensor({kRows, kBlocks}, DType::f8e4m3);
     ops::nvfp4_scales_hessian(cx, w.view, scale, blocks.view, scales["hessian"].view);
     return scales;
   }
@@ -88,4 +88,4 @@ struct HessianVectors {
   uint32_t state_;
 };
 
-}  // namespace nibble::quantize
+}  // namespace nibble::test
