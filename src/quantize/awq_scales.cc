@@ -86,7 +86,8 @@ std::vector<float> awq_candidate(std::span<const float> x_mean, std::span<const 
   NIBBLE_CHECK(candidate >= 0 && candidate < kAwqCandidates);
   const bool duo = candidate % 2 == 1;
   NIBBLE_CHECK(!duo || w_mean.size() == x_mean.size());
-  const double ratio = static_cast<double>(candidate / 2) / 9;
+  const int step = candidate / 2;
+  const double ratio = static_cast<double>(step) / 9;
   std::vector<double> s(x_mean.size());
   for (size_t k = 0; k < s.size(); ++k) {
     s[k] = std::pow(static_cast<double>(x_mean[k]), ratio);

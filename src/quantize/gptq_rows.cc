@@ -16,18 +16,14 @@ namespace HWY_NAMESPACE {
 
 using namespace ops::HWY_NAMESPACE;  // NOLINT(google-build-using-namespace): the vector names of this target
 
-constexpr int64_t kPanel = 32;   // columns of B that are copied together: two vectors of 16 lanes
-constexpr int64_t kDepth = 256;  // rows of B in one copy, which then stays in the first cache
-constexpr int64_t kWidth = 128;  // columns of H per step of the quadratic form
-
 /// multiply() of matrix-inl.h with B copied piece by piece: its rows lie so far apart, at powers of two often, that
-/// they would displace each other in the caches. `copy` [kDepth,kPanel].
+/// they would displace each other in the caches. `copy` [kGptqDepth,kGptqPanel].
 void multiply_copied(int64_t m, int64_t n, int64_t k, const float* a, int64_t a_row, int64_t a_col, const float* b,
                      int64_t b_stride, float* c, int64_t c_stride, float* copy) {
-  for (int64_t j = 0; j < n; j += kPanel) {
-    const int64_t width = std::min(kPanel, n - j);
-    for (int64_t i = 0; i < k; i += kDepth) {
-      const int64_t depth = std::min(kDepth, k - i);
+  for (int64_t j = 0; j < n; j += kGptqPanel) {
+    const int64_t width = std::min(kGptqPanel, n - j);
+    for (int64_t i = 0; i < k; i += kGptqDepth) {
+      const int64_t depth = std::min(kGptqDepth, k - i);
       for (int64_t r = 0; r < depth; ++r) std::copy_n(b + (i + r) * b_stride + j, width, copy + r * width);
       multiply(m, width, depth, a + i * a_col, a_row, a_col, copy, width, c + j, c_stride);
     }
@@ -93,19 +89,19 @@ void solve_slab(const GptqSlab& slab) {
 }
 
 double quadratic(const float* e, int64_t rows, int64_t columns, const float* hessian, float* scratch) {
-  float* const copy = scratch + rows * kWidth;
+  float* const copy = scratch + rows * kGptqWidth;
   double sum = 0;
-  for (int64_t first = 0; first < columns; first += kWidth) {
-    const int64_t width = std::min(kWidth, columns - first);
-    std::fill_n(scratch, rows * kWidth, 0.0f);
+  for (int64_t first = 0; first < columns; first += kGptqWidth) {
+    const int64_t width = std::min(kGptqWidth, columns - first);
+    std::fill_n(scratch, rows * kGptqWidth, 0.0f);
     // Blocks above the diagonal count twice.
-    multiply_copied(rows, width, first, e, columns, 1, hessian + first, columns, scratch, kWidth, copy);
-    for (int64_t i = 0; i < rows * kWidth; ++i) scratch[i] *= 2;
+    multiply_copied(rows, width, first, e, columns, 1, hessian + first, columns, scratch, kGptqWidth, copy);
+    for (int64_t i = 0; i < rows * kGptqWidth; ++i) scratch[i] *= 2;
     multiply_copied(rows, width, width, e + first, columns, 1, hessian + first * columns + first, columns, scratch,
-                    kWidth, copy);
+                    kGptqWidth, copy);
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t i = 0; i < width; ++i) {
-        sum += static_cast<double>(scratch[r * kWidth + i]) * static_cast<double>(e[r * columns + first + i]);
+        sum += static_cast<double>(scratch[r * kGptqWidth + i]) * static_cast<double>(e[r * columns + first + i]);
       }
     }
   }
@@ -126,11 +122,11 @@ HWY_EXPORT(quadratic);
 }  // namespace
 
 int64_t gptq_scratch(int64_t rows, int64_t block) {
-  return block * (32 + rows) + 256 * 32;
+  return block * (32 + rows) + kGptqDepth * kGptqPanel;
 }
 
 int64_t quadratic_scratch(int64_t rows) {
-  return rows * 128 + 256 * 32;
+  return rows * kGptqWidth + kGptqDepth * kGptqPanel;
 }
 
 void gptq_slab(const GptqSlab& slab) {

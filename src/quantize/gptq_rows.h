@@ -5,6 +5,10 @@
 
 namespace nibble::quantize {
 
+constexpr int64_t kGptqPanel = 32;   // columns that are copied together for a product: two vectors of 16 lanes
+constexpr int64_t kGptqDepth = 256;  // rows in one copy, which then stays in the first cache
+constexpr int64_t kGptqWidth = 128;  // columns of H per step of the quadratic form
+
 /// One slab: `rows` rows, a multiple of 16, and all K columns in the order of the factor. Columns are rounded in blocks
 /// of `block`.
 struct GptqSlab {

@@ -8,6 +8,7 @@
 
 // LAPACK's Fortran symbols, which OpenBLAS exports; matrices are column-major there, so every row-major matrix below is
 // passed as its transpose.
+// NOLINTBEGIN(readability-identifier-naming)
 extern "C" {
 void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
 void dtrtri_(const char* uplo, const char* diag, const int* n, double* a, const int* lda, int* info);
@@ -18,6 +19,7 @@ void dgeqrf_(const int* m, const int* n, double* a, const int* lda, double* tau,
 void dorgqr_(const int* m, const int* n, const int* k, double* a, const int* lda, const double* tau, double* work,
              const int* lwork, int* info);
 }
+// NOLINTEND(readability-identifier-naming)
 
 namespace nibble::quantize {
 namespace {
