@@ -1,6 +1,7 @@
 // The compressed-tensors layout: that numbers are those of its own loader, and that a model in it is the model.
 #include <gtest/gtest.h>
 
+#include "base/rng.h"
 #include "checkpoint/load.h"
 #include "checkpoint/tensor_source.h"
 #include "checkpoint/test_folder.h"
@@ -221,6 +222,31 @@ TEST(CompressedTensors, EachFaultIsOneLineWithAHint) {
   whole.tensors[up + ".input_global_scale"] = {"F32", {1}, bytes_of(3)};
   whole.write(folder.path());
   EXPECT_TRUE(load_checkpoint(folder.path()).ok()) << load_checkpoint(folder.path()).status().text();
+}
+
+// Flipped bytes anywhere in config or header: an answer, never a crash.
+TEST(CompressedTensors, SurvivesMutatedFolders) {
+  TestCheckpoint source = TestCheckpoint::micro_nvfp4("NVFP4"), whole;
+  to_compressed_tensors(source, whole, true);
+  const TemporaryFolder folder;
+  whole.write(folder.path());
+  ASSERT_TRUE(load_checkpoint(folder.path()).ok());
+  Rng rng(22);
+  int accepted = 0;
+  for (int round = 0; round < 300; ++round) {
+    const char* name = round % 3 == 0 ? "model.safetensors" : "config.json";
+    const std::string before = *read_file(folder.path() / name);
+    std::string after = before;
+    const auto reach = static_cast<uint32_t>(std::min<size_t>(after.size(), 9000));
+    for (uint32_t n = 1 + rng.below(3); n > 0; --n) {
+      after[rng.below(reach)] = static_cast<char>(rng.below(4) == 0 ? rng.below(256) : '0' + rng.below(10));
+    }
+    testing::write_plain(folder.path() / name, after);
+    accepted += load_checkpoint(folder.path()).ok();
+    testing::write_plain(folder.path() / name, before);
+  }
+  EXPECT_GT(accepted, 10);
+  EXPECT_LT(accepted, 290);
 }
 
 }  // namespace

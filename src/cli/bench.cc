@@ -12,7 +12,7 @@ namespace {
 
 struct Flags {
   Path dir, adapter, write;
-  std::string random, format = "bf16";
+  std::string random, format = "bf16", act;
   gate::BenchOptions options;
   TrainBenchFlags train;
   int threads = 0;
@@ -78,6 +78,7 @@ Result<int> run(const Flags& flags) {
   }
   if (!flags.write.empty()) return write_random(flags, cancel);
   if (flags.train.train) {
+    if (!flags.act.empty()) return invalid_argument("bench: --act belongs to inference, and --train trains");
     if (flags.dir.empty()) return invalid_argument("bench: --train belongs to a folder, and --random has none");
     TrainBenchFlags train = flags.train;
     train.options.repeats = flags.options.repeats;
@@ -88,14 +89,16 @@ Result<int> run(const Flags& flags) {
   Context cx(pool, flags.exact ? Numeric::exact : Numeric::bf16_act);
   cx.cancel = cancel;
   NIBBLE_TRY(loaded, open_weights(flags, pool, cancel));
-  const std::string what = flags.random.empty() ? flags.dir.string() + ", " + loaded.format.format
-                                                : "random " + flags.random + ", " + flags.format;
+  NIBBLE_RETURN_IF_ERROR(set_activations(loaded, flags.act));
+  const std::string source = flags.random.empty() ? flags.dir.string() : "random " + flags.random;
+  const std::string what = source + ", " + loaded.format.text();
   ProgressBar bar("bench");
   NIBBLE_TRY(report, gate::bench(cx, loaded.weights, flags.options, bar.callback()));
   if (flags.json) {
     Json json = report.json();
     json["model"] = what;
     if (!loaded.adapter.empty()) json["adapter"] = loaded.adapter;
+    json["activations"] = loaded.format.activations;
     json["version"] = kVersion;
     print_json(json);
   } else {
@@ -121,6 +124,7 @@ void add_bench(CLI::App& app, Action& action) {
       "  nibble bench --random 9b --write big        a complete BF16 folder of that shape, written as a stream");
   command->add_option("DIR", flags->dir, "a checkpoint folder");
   add_adapter_flag(*command, flags->adapter);
+  add_act_flag(*command, flags->act);
   command->add_option("--random", flags->random, "random weights of this exact shape instead: 0.8b, 2b, 4b, 9b, 27b")
       ->transform([](std::string shape) {
         for (char& c : shape) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));

@@ -18,7 +18,7 @@ namespace {
 
 struct Flags {
   Path dir, adapter;
-  std::string system, message;
+  std::string act, system, message;
   float temperature = -1;  // < 0: the model's own
   int64_t max_tokens = 1024;
   engine::EngineOptions engine;
@@ -149,15 +149,17 @@ std::string speed_line(const engine::Usage& u) {
 }
 
 Result<int> run(Flags flags) {
-  NIBBLE_TRY(open, open_model(flags.dir, flags.adapter));
+  NIBBLE_TRY(open, open_model(flags.dir, flags.adapter, flags.act));
   flags.engine.numeric = flags.exact ? Numeric::exact : Numeric::bf16_act;
   NIBBLE_TRY(engine, engine::start_engine(open.model, open.tokenizer, flags.engine));
+  const checkpoint::FormatSummary format = open.model->format;
   Chat chat(flags, std::move(open), std::move(engine));
   if (!flags.message.empty()) {
     NIBBLE_TRY(reply, chat.say(flags.message, !flags.json));
     if (flags.json) {
       print_json({{"content", reply.message.content},
                   {"reasoning_content", reply.message.reasoning},
+                  {"activations", format.activations},
                   {"finish_reason", reply.finish == engine::Finish::length ? "length" : "stop"},
                   {"prompt_tokens", reply.usage.prompt_tokens},
                   {"completion_tokens", reply.usage.completion_tokens},
@@ -170,6 +172,7 @@ Result<int> run(Flags flags) {
   }
   if (flags.json) return invalid_argument("chat: --json needs --message");
   const bool person = ::isatty(STDIN_FILENO) != 0;
+  if (person) fmt::print("{}: {}\n", folder_name(flags.dir), format.text());
   if (person) fmt::print("Type a message; an empty line or Ctrl-D ends the conversation.\n");
   while (true) {
     if (person) fmt::print("\n> ");
@@ -193,6 +196,7 @@ void add_chat(CLI::App& app, Action& action) {
       "  nibble chat models/tiny-voice --message 'What is the capital of India?' --json");
   command->add_option("DIR", flags->dir, "a checkpoint folder")->required();
   add_adapter_flag(*command, flags->adapter);
+  add_act_flag(*command, flags->act);
   command->add_option("--system", flags->system, "system prompt");
   command->add_option("--message", flags->message, "say this one message, print the reply and stop");
   command->add_option("--temperature", flags->temperature, "0 = always the likeliest token (default: the model's own)")

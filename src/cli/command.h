@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/result.h"
+#include "checkpoint/activations.h"
 #include "checkpoint/load.h"
 #include "tensor/context.h"
 #include "text/chat_template.h"
@@ -34,12 +35,17 @@ struct OpenModel {
   std::shared_ptr<const text::Tokenizer> tokenizer;
   std::shared_ptr<const text::ChatTemplate> chat_template;
 };
-/// With `adapter`, a folder that PEFT or Unsloth saved, merged into the weights in f32 before anything else.
-Result<OpenModel> open_model(const Path& dir, const Path& adapter = {});
+/// With `adapter`, a folder that PEFT or Unsloth saved, merged into the weights in f32 before anything else. `act` is
+/// what --act said; empty: as the checkpoint says.
+Result<OpenModel> open_model(const Path& dir, const Path& adapter = {}, const std::string& act = {});
 /// The weights alone. options.pool does the merging, too; without one a pool of all cores.
 Result<checkpoint::LoadedModel> load_model(const Path& dir, const Path& adapter,
                                            const checkpoint::LoadOptions& options = {});
-/// The flag that names one.
+/// Sets what --act said, and the model's summary with it.
+Status set_activations(checkpoint::LoadedModel& model, const std::string& act);
+/// The flag.
+void add_act_flag(CLI::App& command, std::string& act, const std::string& of = "the model");
+/// The flag that names an adapter.
 void add_adapter_flag(CLI::App& command, Path& adapter, const std::string& flag = "--adapter",
                       const std::string& of = "the model");
 

@@ -7,7 +7,9 @@ namespace nibble::cli {
 namespace {
 
 struct Flags {
-  Path a, b, adapter, adapter_b, data;
+  Path a, adapter, adapter_b, data;
+  std::vector<Path> b;
+  std::string act;
   int64_t limit = 0;
   int threads = 0;
   bool json = false;
@@ -17,34 +19,92 @@ std::string described(const Path& model, const Path& adapter) {
   return adapter.empty() ? model.string() : model.string() + " with adapter " + adapter.string();
 }
 
+struct Measured {
+  checkpoint::FormatSummary format;
+  gate::Divergence divergence;
+};
+
+/// What one model adds to the document.
+Json model_json(const Flags& flags, const Path& dir, const Measured& measured) {
+  Json json = measured.divergence.json();
+  json["b"] = dir.string();
+  if (!flags.adapter_b.empty()) json["adapter_b"] = flags.adapter_b.string();
+  json["format"] = measured.format.format;
+  json["activations"] = measured.format.activations;
+  return json;
+}
+
+/// One model: its figures at the root. Several: one object each under "models", the later ones with their difference
+/// to the first.
+Json to_json(const Flags& flags, const std::vector<Measured>& models) {
+  if (models.size() == 1) return model_json(flags, flags.b.front(), models.front());
+  Json list = Json::array();
+  for (size_t i = 0; i < models.size(); ++i) {
+    Json& json = list.emplace_back(model_json(flags, flags.b[i], models[i]));
+    if (i == 0) continue;
+    const gate::Difference apart = gate::difference(models[i].divergence, models[0].divergence);
+    json["difference"] = {{"mean_kl", apart.mean_kl}, {"ci", {apart.interval.low, apart.interval.high}}};
+  }
+  return {{"models", std::move(list)}};
+}
+
+void print_model(const Flags& flags, const Path& dir, const Measured& measured) {
+  const gate::Divergence& d = measured.divergence;
+  const checkpoint::FormatSummary& format = measured.format;
+  fmt::print("\n{}\n", described(dir, flags.adapter_b));
+  fmt::print("{}", table({{"weights", format.format + ", activations " + format.activations},
+                          {"KL to the reference", fmt::format("mean {:.6f} ± {:.6f}", d.mean_kl, d.standard_error),
+                           fmt::format("median {:.6f}", d.median_kl), fmt::format("p99 {:.4f}", d.p99_kl)},
+                          {"same top token", fmt::format("{:.2f} %", d.top1 * 100)},
+                          {"perplexity", fmt::format("{:.4f} -> {:.4f}", d.perplexity_a, d.perplexity_b)}}));
+}
+
+void print_differences(const Flags& flags, const std::vector<Measured>& models) {
+  fmt::print("\nmean KL beyond that of {}, with what 95 % of resampled conversations give\n", flags.b[0].string());
+  std::vector<std::vector<std::string>> rows;
+  for (size_t i = 1; i < models.size(); ++i) {
+    const gate::Difference apart = gate::difference(models[i].divergence, models[0].divergence);
+    rows.push_back({flags.b[i].string(), fmt::format("{:+.6f}", apart.mean_kl),
+                    fmt::format("[{:+.6f}, {:+.6f}]", apart.interval.low, apart.interval.high)});
+  }
+  fmt::print("{}", table(rows));
+}
+
 Result<int> run(const Flags& flags) {
+  if (!flags.adapter_b.empty() && flags.b.size() > 1) {
+    return invalid_argument("eval: --adapter-b belongs to one model, and there are {}", flags.b.size());
+  }
   NIBBLE_TRY(a, open_model(flags.a, flags.adapter));
-  NIBBLE_TRY(b, open_model(flags.b, flags.adapter_b));
+  std::vector<OpenModel> opened;
+  std::vector<const model::Weights*> weights;
+  for (const Path& dir : flags.b) {
+    NIBBLE_TRY(b, open_model(dir, flags.adapter_b, flags.act));
+    opened.push_back(std::move(b));
+    weights.push_back(&opened.back().model->weights);
+  }
   NIBBLE_TRY(chats, text::tokenize_chats(flags.data, *a.chat_template, *a.tokenizer, flags.limit));
 
   ThreadPool pool(flags.threads);
   Context cx(pool, Numeric::exact);
   cx.cancel = interrupt_token();
   ProgressBar bar("eval");
-  NIBBLE_TRY(d, gate::measure_divergence(cx, a.model->weights, b.model->weights, chats, bar.callback()));
+  NIBBLE_TRY(divergences, gate::measure_divergence(cx, a.model->weights, weights, chats, bar.callback()));
+  std::vector<Measured> models;
+  for (size_t i = 0; i < opened.size(); ++i) models.push_back({opened[i].model->format, std::move(divergences[i])});
   if (flags.json) {
-    Json json = d.json();
+    Json json = to_json(flags, models);
     json["a"] = flags.a.string();
-    json["b"] = flags.b.string();
     if (!a.model->adapter.empty()) json["adapter"] = flags.adapter.string();
-    if (!b.model->adapter.empty()) json["adapter_b"] = flags.adapter_b.string();
     json["data"] = flags.data.string();
     json["conversations"] = chats.size();
     json["numeric"] = name(cx.numeric);
     print_json(json);
     return 0;
   }
-  fmt::print("{} against {}\n", described(flags.b, flags.adapter_b), described(flags.a, flags.adapter));
-  fmt::print("{} conversations, {} tokens of {}, f32 activations\n\n", chats.size(), d.tokens, flags.data.string());
-  fmt::print("{}", table({{"KL to the reference", fmt::format("mean {:.6f} ± {:.6f}", d.mean_kl, d.standard_error),
-                           fmt::format("median {:.6f}", d.median_kl), fmt::format("p99 {:.4f}", d.p99_kl)},
-                          {"same top token", fmt::format("{:.2f} %", d.top1 * 100)},
-                          {"perplexity", fmt::format("{:.4f} -> {:.4f}", d.perplexity_a, d.perplexity_b)}}));
+  fmt::print("against {}\n{} conversations, {} tokens of {}, computed in f32\n", described(flags.a, flags.adapter),
+             chats.size(), models.front().divergence.tokens, flags.data.string());
+  for (size_t i = 0; i < models.size(); ++i) print_model(flags, flags.b[i], models[i]);
+  if (models.size() > 1) print_differences(flags, models);
   return 0;
 }
 
@@ -54,14 +114,17 @@ void add_eval(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = app.add_subcommand("eval", "How far a model's predictions are from those of its reference");
   command->footer(
-      "Both models read the same conversations. For every token: the KL divergence from A's next-token distribution\n"
+      "All models read the same conversations. For every token: the KL divergence from A's next-token distribution\n"
       "to B's over the whole vocabulary, and whether their most likely tokens agree. The mean hangs on few tokens;\n"
-      "read it together with the median and p99.\n\n"
-      "  nibble eval models/tiny-voice out/tiny-voice-nvfp4 --data chat.jsonl");
+      "read it together with the median and p99. With several B, each is also compared with the first: the difference\n"
+      "of the mean KL, and the interval it has when conversations are drawn anew (paired bootstrap).\n\n"
+      "  nibble eval models/tiny-voice out/tiny-voice-nvfp4 --data chat.jsonl\n"
+      "  nibble eval models/tiny-voice out/max out/gptq --data chat.jsonl --act a4-token");
   command->add_option("A", flags->a, "the reference: a checkpoint folder")->required();
-  command->add_option("B", flags->b, "the model to judge: a checkpoint folder")->required();
+  command->add_option("B", flags->b, "the models to judge: checkpoint folders")->required();
   add_adapter_flag(*command, flags->adapter, "--adapter", "A");
   add_adapter_flag(*command, flags->adapter_b, "--adapter-b", "B");
+  add_act_flag(*command, flags->act, "every B");
   command->add_option("--data", flags->data, "conversations as chat JSONL")->required();
   command->add_option("--limit", flags->limit, "use the first N conversations (0 = all)")
       ->check(CLI::NonNegativeNumber);

@@ -10,18 +10,18 @@ namespace {
 struct Flags {
   Path model, api_key_file;
   gate::GateOptions gate;
-  std::string thinking = "off";
+  std::string act, thinking = "off";
   bool exact = false, json = false;
 };
 
 // The model behind its own API on a loopback port: a case takes the way that a user's request takes.
 struct LocalServer {
   std::unique_ptr<serve::Server> server;
-  std::string url;
+  std::string url, activations;
 };
 
 Result<LocalServer> serve_model(const Flags& flags) {
-  NIBBLE_TRY(open, open_model(flags.model));
+  NIBBLE_TRY(open, open_model(flags.model, {}, flags.act));
   NIBBLE_TRY(engine, engine::start_engine(open.model, open.tokenizer,
                                           {.numeric = flags.exact ? Numeric::exact : Numeric::bf16_act}));
   serve::ServeOptions options;
@@ -30,6 +30,7 @@ Result<LocalServer> serve_model(const Flags& flags) {
   LocalServer local;
   NIBBLE_TRY(server, serve::Server::start(options, engine, open.tokenizer, open.chat_template));
   local.server = std::move(server);
+  local.activations = open.model->format.activations;
   local.url = fmt::format("http://127.0.0.1:{}", local.server->port());
   return local;
 }
@@ -37,6 +38,9 @@ Result<LocalServer> serve_model(const Flags& flags) {
 Result<int> run(Flags flags) {
   if (flags.model.empty() == flags.gate.endpoint.url.empty()) {
     return invalid_argument("gate: expected either --model DIR or --endpoint URL");
+  }
+  if (!flags.act.empty() && flags.model.empty()) {
+    return invalid_argument("gate: --act belongs to --model; a served model has what its server was started with");
   }
   flags.gate.endpoint.cancel = interrupt_token();
   flags.gate.endpoint.thinking =
@@ -53,6 +57,7 @@ Result<int> run(Flags flags) {
   }
   ProgressBar bar("gate");
   NIBBLE_TRY(report, gate::run_gate(flags.gate, bar.callback()));
+  report.activations = local.activations;
   if (flags.json) {
     print_json(gate::to_json(report));
   } else {
@@ -75,6 +80,7 @@ void add_gate(CLI::App& app, Action& action) {
       "  nibble gate --model models/tiny-voice --cases cases.jsonl\n"
       "  nibble gate --endpoint http://127.0.0.1:8000 --cases cases.jsonl --json");
   command->add_option("--model", flags->model, "a checkpoint folder, served on loopback for the run");
+  add_act_flag(*command, flags->act, "--model");
   command->add_option("--endpoint", flags->gate.endpoint.url, "base URL of a running server");
   command->add_option("--endpoint-model", flags->gate.endpoint.model,
                       "model id to ask for (default: the first listed)");

@@ -18,9 +18,17 @@ Result<checkpoint::LoadedModel> load_model(const Path& dir, const Path& folder,
   return std::move(model);
 }
 
-Result<OpenModel> open_model(const Path& dir, const Path& adapter) {
+Status set_activations(checkpoint::LoadedModel& model, const std::string& act) {
+  if (act.empty()) return {};
+  NIBBLE_RETURN_IF_ERROR(checkpoint::set_activations(model.weights, *checkpoint::activations_named(act)));
+  model.format.activations = checkpoint::activations_of(model.weights);
+  return {};
+}
+
+Result<OpenModel> open_model(const Path& dir, const Path& adapter, const std::string& act) {
   OpenModel open;
   NIBBLE_TRY(model, load_model(dir, adapter));
+  NIBBLE_RETURN_IF_ERROR(set_activations(model, act));
   open.model = std::make_shared<checkpoint::LoadedModel>(std::move(model));
   NIBBLE_TRY(tokenizer, text::Tokenizer::load(dir));
   open.tokenizer = std::make_shared<const text::Tokenizer>(std::move(tokenizer));
@@ -38,6 +46,15 @@ std::optional<text::PromptLock> prompt_lock_of(const Path& dir) {
 
 void add_adapter_flag(CLI::App& command, Path& adapter, const std::string& flag, const std::string& of) {
   command.add_option(flag, adapter, "a LoRA adapter's folder (PEFT, Unsloth), merged into " + of + " first");
+}
+
+void add_act_flag(CLI::App& command, std::string& act, const std::string& of) {
+  command
+      .add_option("--act", act,
+                  "inputs of " + of +
+                      "'s weights: a16 as they are, a4 in NVFP4 under the checkpoint's scales, a4-token "
+                      "under a scale per token (default: as the checkpoint says)")
+      ->check(CLI::IsMember({"a16", "a4", "a4-token"}));
 }
 
 Result<std::map<std::string, float>> calibrated_amax(Context& cx, const OpenModel& open, const Path& chats,

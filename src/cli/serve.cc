@@ -14,7 +14,7 @@ struct Flags {
   Path dir, adapter, api_key_file;
   serve::ServeOptions serve;
   engine::EngineOptions engine;
-  std::string thinking, tool_parser = "auto", reasoning_field = "reasoning_content";
+  std::string act, thinking, tool_parser = "auto", reasoning_field = "reasoning_content";
   double shutdown_timeout_s = 30;
   bool exact = false, json = false;
 };
@@ -28,7 +28,7 @@ Result<int> run(Flags flags) {
   if (!flags.thinking.empty()) flags.serve.thinking = *serve::thinking_named(flags.thinking);
   flags.serve.dialect = *text::dialect_named(flags.tool_parser);
   flags.serve.reasoning_field = *serve::reasoning_field_named(flags.reasoning_field);
-  NIBBLE_TRY(open, open_model(flags.dir, flags.adapter));
+  NIBBLE_TRY(open, open_model(flags.dir, flags.adapter, flags.act));
   flags.serve.prompt_lock = prompt_lock_of(flags.dir);
   if (flags.serve.model_id.empty()) flags.serve.model_id = folder_name(flags.dir);
   flags.engine.numeric = flags.exact ? Numeric::exact : Numeric::bf16_act;
@@ -37,7 +37,11 @@ Result<int> run(Flags flags) {
 
   const std::string url = fmt::format("http://{}:{}", flags.serve.host, server->port());
   if (flags.json) {
-    Json json = {{"url", url}, {"model", flags.serve.model_id}, {"context", engine->info().context}};
+    Json json = {{"url", url},
+                 {"model", flags.serve.model_id},
+                 {"context", engine->info().context},
+                 {"format", open.model->format.format},
+                 {"activations", open.model->format.activations}};
     if (!open.model->adapter.empty()) json["adapter"] = open.model->adapter;
     print_json(json);
   } else {
@@ -45,7 +49,7 @@ Result<int> run(Flags flags) {
     const std::string merged = adapter.empty() ? "" : " with adapter " + adapter + " merged";
     fmt::print("listening on {}\n", url);
     fmt::print("model {}, {}{}, {} of weights a token, context {} tokens, {} of state\n", flags.serve.model_id,
-               open.model->format.format, merged, human_bytes(open.model->format.bytes_per_token),
+               open.model->format.text(), merged, human_bytes(open.model->format.bytes_per_token),
                engine->info().context, human_bytes(engine::state_bytes(open.model->weights.config, flags.engine)));
   }
   std::fflush(stdout);
@@ -67,6 +71,7 @@ void add_serve(CLI::App& app, Action& action) {
       "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of India?\"}]}'");
   command->add_option("DIR", flags->dir, "a checkpoint folder")->required();
   add_adapter_flag(*command, flags->adapter);
+  add_act_flag(*command, flags->act);
   command->add_option("--host", flags->serve.host, "address to bind; other than loopback needs a key")
       ->capture_default_str();
   command->add_option("--port", flags->serve.port, "port to bind (0 = any free one)")->capture_default_str();

@@ -58,7 +58,8 @@ using Callback = std::function<void(Event)>;
 
 struct Info {
   std::string format;         // "bf16", "nvfp4", …
-  std::string quant;          // quant_algo, or empty
+  std::string quant;          // quant_algo or the layout's other word, or empty
+  std::string activations;    // "a16", "a4", …: what the inputs of the weights are rounded to
   std::string numeric;        // "exact" or "bf16_act"
   std::string fingerprint;    // 8 hex digits over config and tensor headers
   int64_t context = 0;        // tokens of prompt and reply together

@@ -54,6 +54,7 @@ class LocalEngine final : public Engine {
         state_(config(), context_of(config(), options), kv_dtype(options.numeric)) {
     info_.format = model_->format.format;
     info_.quant = model_->quantization.algo;
+    info_.activations = model_->format.activations;
     info_.numeric = name(options.numeric);
     info_.fingerprint = model_->fingerprint;
     info_.context = state_.capacity();

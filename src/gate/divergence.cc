@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <numeric>
 
 #include "model/forward.h"
 #include "ops/loss/kl.h"
@@ -12,34 +14,60 @@ namespace {
 constexpr int64_t kRows = 64;  // logits are held for this many tokens at a time: a 248k vocabulary is wide
 
 struct Sums {
-  std::vector<double> kl;
-  int64_t equal = 0, labels = 0;
-  double log_prob_a = 0, log_prob_b = 0;
+  std::vector<double> kl, chat_kl;
+  int64_t equal = 0;
+  double log_prob = 0;
 };
 
-// Rows [begin, end) of one conversation.
-void compare_rows(Context& cx, const model::Weights& a, const model::Weights& b, const Tensor& hidden_a,
-                  const Tensor& hidden_b, std::span<const int32_t> chat, int64_t begin, int64_t end, Sums& sums) {
-  const Arena::Scope scope(cx.arena);
-  const int64_t rows = end - begin, vocab = a.config.vocab;
-  Tensor logits_a = cx.arena.f32({rows, vocab}), logits_b = cx.arena.f32({rows, vocab});
-  model::head(cx, a, hidden_a.rows(begin, end), logits_a);
-  model::head(cx, b, hidden_b.rows(begin, end), logits_b);
+/// One model while it reads: its state, and the hidden rows of the conversation at hand.
+struct Reader {
+  Reader(const model::Weights& model, int64_t longest) : weights(model), state(model.config, longest, DType::f32) {}
 
-  std::vector<double> kl(static_cast<size_t>(rows));
-  std::vector<uint8_t> equal(static_cast<size_t>(rows));
-  ops::softmax_compare(cx, logits_a, logits_b, kl, equal);
-  sums.kl.insert(sums.kl.end(), kl.begin(), kl.end());
-  sums.equal += std::count(equal.begin(), equal.end(), uint8_t{1});
+  Status read(Context& cx, std::span<const int32_t> chat) {
+    hidden = cx.arena.f32({std::ssize(chat), weights.config.hidden});
+    state.reset();
+    return model::forward(cx, weights, chat, state, hidden);
+  }
+  Tensor logits(Context& cx, int64_t begin, int64_t end) const {
+    Tensor out = cx.arena.f32({end - begin, weights.config.vocab});
+    model::head(cx, weights, hidden.rows(begin, end), out);
+    return out;
+  }
 
-  const int64_t labelled = std::min(end + 1, static_cast<int64_t>(chat.size())) - begin - 1;  // row t predicts t+1
+  const model::Weights& weights;
+  model::State state;
+  Tensor hidden;
+  Sums sums;
+};
+
+/// Adds the log probability of the tokens that follow rows [begin, begin + logits.rows) and returns their number.
+int64_t add_log_prob(Context& cx, const Tensor& logits, std::span<const int32_t> chat, int64_t begin, double& sum) {
+  const int64_t labelled = std::min(begin + logits.dim(0) + 1, std::ssize(chat)) - begin - 1;  // row t predicts t+1
   const auto labels = chat.subspan(static_cast<size_t>(begin + 1), static_cast<size_t>(labelled));
   std::vector<double> log_prob(static_cast<size_t>(labelled));
-  ops::label_log_prob(cx, logits_a.rows(0, labelled), labels, log_prob);
-  for (double p : log_prob) sums.log_prob_a += p;
-  ops::label_log_prob(cx, logits_b.rows(0, labelled), labels, log_prob);
-  for (double p : log_prob) sums.log_prob_b += p;
-  sums.labels += labelled;
+  ops::label_log_prob(cx, logits.rows(0, labelled), labels, log_prob);
+  for (double p : log_prob) sum += p;
+  return labelled;
+}
+
+// Rows [begin, end) of one conversation; the number of labels among them.
+int64_t compare_rows(Context& cx, Reader& a, std::vector<std::unique_ptr<Reader>>& others,
+                     std::span<const int32_t> chat, int64_t begin, int64_t end) {
+  const Arena::Scope scope(cx.arena);
+  const Tensor logits_a = a.logits(cx, begin, end);
+  const int64_t labels = add_log_prob(cx, logits_a, chat, begin, a.sums.log_prob);
+  std::vector<double> kl(static_cast<size_t>(end - begin));
+  std::vector<uint8_t> equal(kl.size());
+  for (const auto& b : others) {
+    const Arena::Scope inner(cx.arena);
+    const Tensor logits_b = b->logits(cx, begin, end);
+    ops::softmax_compare(cx, logits_a, logits_b, kl, equal);
+    b->sums.kl.insert(b->sums.kl.end(), kl.begin(), kl.end());
+    b->sums.chat_kl.back() = std::accumulate(kl.begin(), kl.end(), b->sums.chat_kl.back());
+    b->sums.equal += std::count(equal.begin(), equal.end(), uint8_t{1});
+    add_log_prob(cx, logits_b, chat, begin, b->sums.log_prob);
+  }
+  return labels;
 }
 
 double quantile(const std::vector<double>& sorted, double q) {  // nearest rank
@@ -47,10 +75,11 @@ double quantile(const std::vector<double>& sorted, double q) {  // nearest rank
   return sorted[static_cast<size_t>(std::max(1.0, std::ceil(q * n))) - 1];
 }
 
-Divergence summarise(Sums& sums) {
+Divergence summarise(const Sums& a, Sums& sums, int64_t labelled) {
   Divergence d;
   const auto n = static_cast<double>(sums.kl.size());
   d.tokens = static_cast<int64_t>(sums.kl.size());
+  d.chat_kl = std::move(sums.chat_kl);
   for (double kl : sums.kl) d.mean_kl += kl / n;
   double variance = 0;
   for (double kl : sums.kl) variance += (kl - d.mean_kl) * (kl - d.mean_kl) / std::max(1.0, n - 1);
@@ -59,9 +88,9 @@ Divergence summarise(Sums& sums) {
   d.median_kl = quantile(sums.kl, 0.5);
   d.p99_kl = quantile(sums.kl, 0.99);
   d.top1 = static_cast<double>(sums.equal) / n;
-  const double labels = std::max<double>(1, static_cast<double>(sums.labels));
-  d.perplexity_a = std::exp(-sums.log_prob_a / labels);
-  d.perplexity_b = std::exp(-sums.log_prob_b / labels);
+  const double labels = std::max<double>(1, static_cast<double>(labelled));
+  d.perplexity_a = std::exp(-a.log_prob / labels);
+  d.perplexity_b = std::exp(-sums.log_prob / labels);
   return d;
 }
 
@@ -72,35 +101,57 @@ Json Divergence::json() const {
           {"p99_kl", p99_kl}, {"top1", top1},       {"perplexity_a", perplexity_a},     {"perplexity_b", perplexity_b}};
 }
 
-Result<Divergence> measure_divergence(Context& cx, const model::Weights& a, const model::Weights& b,
-                                      const std::vector<std::vector<int32_t>>& chats, const Progress& progress) {
+Difference difference(const Divergence& model, const Divergence& from) {
+  NIBBLE_CHECK(model.chat_tokens == from.chat_tokens);
+  std::vector<double> apart(model.chat_kl.size());
+  for (size_t i = 0; i < apart.size(); ++i) apart[i] = model.chat_kl[i] - from.chat_kl[i];
+  return {model.mean_kl - from.mean_kl, ratio_bootstrap_95(apart, model.chat_tokens)};
+}
+
+Result<std::vector<Divergence>> measure_divergence(Context& cx, const model::Weights& a,
+                                                   std::span<const model::Weights* const> b,
+                                                   const std::vector<std::vector<int32_t>>& chats,
+                                                   const Progress& progress) {
   NIBBLE_CHECK(cx.numeric == Numeric::exact);
-  if (a.config.vocab != b.config.vocab) {
-    return invalid_argument("eval: expected one vocabulary, got {} and {} ids", a.config.vocab, b.config.vocab);
-  }
   size_t total = 0, longest = 0;
   for (const auto& chat : chats) {
     total += chat.size();
     longest = std::max(longest, chat.size());
   }
-  model::State state_a(a.config, static_cast<int64_t>(longest), DType::f32);
-  model::State state_b(b.config, static_cast<int64_t>(longest), DType::f32);
-  Sums sums;
+  Reader reference(a, static_cast<int64_t>(longest));
+  std::vector<std::unique_ptr<Reader>> others;
+  for (const model::Weights* weights : b) {
+    if (a.config.vocab != weights->config.vocab) {
+      return invalid_argument("eval: expected one vocabulary, got {} and {} ids", a.config.vocab,
+                              weights->config.vocab);
+    }
+    others.push_back(std::make_unique<Reader>(*weights, static_cast<int64_t>(longest)));
+  }
+  size_t done = 0;
+  int64_t labels = 0;
+  std::vector<int64_t> chat_tokens;
   for (const auto& chat : chats) {
     const Arena::Scope scope(cx.arena);
-    const auto T = static_cast<int64_t>(chat.size());
-    Tensor hidden_a = cx.arena.f32({T, a.config.hidden}), hidden_b = cx.arena.f32({T, b.config.hidden});
-    state_a.reset();
-    state_b.reset();
-    NIBBLE_RETURN_IF_ERROR(model::forward(cx, a, chat, state_a, hidden_a));
-    NIBBLE_RETURN_IF_ERROR(model::forward(cx, b, chat, state_b, hidden_b));
-    for (int64_t begin = 0; begin < T; begin += kRows) {
-      compare_rows(cx, a, b, hidden_a, hidden_b, chat, begin, std::min(begin + kRows, T), sums);
+    NIBBLE_RETURN_IF_ERROR(reference.read(cx, chat));
+    for (const auto& other : others) {
+      NIBBLE_RETURN_IF_ERROR(other->read(cx, chat));
+      other->sums.chat_kl.push_back(0);
     }
-    report(progress, sums.kl.size(), total, "eval");
+    for (int64_t begin = 0; begin < std::ssize(chat); begin += kRows) {
+      const int64_t end = std::min(begin + kRows, std::ssize(chat));
+      labels += compare_rows(cx, reference, others, chat, begin, end);
+      report(progress, done + static_cast<size_t>(end), total, "eval");
+    }
+    done += chat.size();
+    chat_tokens.push_back(std::ssize(chat));
   }
-  if (sums.kl.empty()) return invalid_argument("eval: expected at least one token of data");
-  return summarise(sums);
+  if (done == 0) return invalid_argument("eval: expected at least one token of data");
+  std::vector<Divergence> results;
+  for (const auto& other : others) {
+    results.push_back(summarise(reference.sums, other->sums, labels));
+    results.back().chat_tokens = chat_tokens;
+  }
+  return results;
 }
 
 }  // namespace nibble::gate

@@ -75,6 +75,7 @@ Json to_json(const GateReport& report) {
                {"overall", to_json(report.overall())},
                {"categories", Json::array()},
                {"failures", Json::array()}};
+  if (!report.activations.empty()) json["run"]["activations"] = report.activations;
   for (const Tally& tally : report.categories()) json["categories"].push_back(to_json(tally));
   for (const CaseResult& result : report.results) {
     if (result.passed) continue;
@@ -91,6 +92,7 @@ std::string to_text(const GateReport& report, size_t failures) {
                                  "95 % interval", "w/ manners", "thinks", "markdown", "asks");
   for (const Tally& tally : report.categories()) text += line(tally);
   text += line(report.overall());
+  if (!report.activations.empty()) text += fmt::format("activations {}\n", report.activations);
   for (const CaseResult& result : report.results) {
     if (result.passed) continue;
     if (failures-- == 0) break;

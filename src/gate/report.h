@@ -33,6 +33,7 @@ struct GateReport {
   int max_tokens = 0;
   double temperature = 0, seconds = 0;
   std::string thinking;             // "on", "off" or "default"
+  std::string activations;          // of a local model: "a16", "a4", …; else empty
   int64_t retries = 0;              // requests sent again after a transport failure
   std::vector<CaseResult> results;  // in the order of the cases file
 

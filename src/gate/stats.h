@@ -1,7 +1,8 @@
-// The statistics of a pass rate, and of repeated timings.
+// The statistics of a pass rate, of a mean over conversations, and of repeated timings.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace nibble::gate {
@@ -15,6 +16,13 @@ struct Interval {
 ///   centre (k + z²/2) / (n + z²),  half width z / (n + z²) · sqrt(k(n - k)/n + z²/4),  z = 1.959963984540054
 /// 0 <= k <= n. Without a trial nothing is known: [0, 1].
 Interval wilson_95(int64_t k, int64_t n);
+
+/// The 95 % interval of sum(values) / sum(counts) over groups drawn as these were, by the bootstrap: 10,000 times as
+/// many groups as there are are drawn from them with replacement, and the interval holds all but 2.5 % of the ratios at
+/// either end (B. Efron, "Bootstrap methods: another look at the jackknife", Ann. Statist. 7, 1979; percentile form).
+/// For values that are differences of two models over the same conversations it is the paired bootstrap. The draws are
+/// those of Philox with a fixed seed. At least one group; counts > 0.
+Interval ratio_bootstrap_95(std::span<const double> values, std::span<const int64_t> counts);
 
 /// The middle value of at least one; of an even number the upper of the two.
 double median(std::vector<double> values);

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
+#include "base/rng.h"
+
 namespace nibble::gate {
 namespace {
 
@@ -44,6 +48,43 @@ TEST(Wilson, CasesNeededForAThreshold) {
 TEST(Wilson, WithoutATrialNothingIsKnown) {
   EXPECT_EQ(wilson_95(0, 0).low, 0);
   EXPECT_EQ(wilson_95(0, 0).high, 1);
+}
+
+// A mean of n equal counts has the interval of the normal approximation, about.
+TEST(Bootstrap, MeetsTheNormalInterval) {
+  Rng rng(5);
+  std::vector<double> values;
+  std::vector<int64_t> counts;
+  double sum = 0, squares = 0;
+  constexpr int kGroups = 400;
+  for (int i = 0; i < kGroups; ++i) {
+    const double x = 3 + 2 * static_cast<double>(rng.normal());
+    values.push_back(10 * x);
+    counts.push_back(10);
+    sum += x;
+    squares += x * x;
+  }
+  const double mean = sum / kGroups, error = std::sqrt((squares / kGroups - mean * mean) / kGroups);
+  const Interval interval = ratio_bootstrap_95(values, counts);
+  EXPECT_NEAR(interval.low, mean - 1.96 * error, 0.1 * error);
+  EXPECT_NEAR(interval.high, mean + 1.96 * error, 0.1 * error);
+  const Interval again = ratio_bootstrap_95(values, counts);
+  EXPECT_EQ(interval.low, again.low);
+  EXPECT_EQ(interval.high, again.high);
+}
+
+TEST(Bootstrap, WeighsGroupsByTheirCounts) {
+  // Every group has the same ratio, so no draw has another.
+  const Interval same = ratio_bootstrap_95(std::vector<double>{1, 10, 100}, std::vector<int64_t>{1, 10, 100});
+  EXPECT_DOUBLE_EQ(same.low, 1);
+  EXPECT_DOUBLE_EQ(same.high, 1);
+  const Interval one = ratio_bootstrap_95(std::vector<double>{-3}, std::vector<int64_t>{2});
+  EXPECT_DOUBLE_EQ(one.low, -1.5);
+  EXPECT_DOUBLE_EQ(one.high, -1.5);
+  // Two groups of 1 and 0: all ones or all zeros are each a quarter of the draws.
+  const Interval wide = ratio_bootstrap_95(std::vector<double>{0, 5}, std::vector<int64_t>{5, 5});
+  EXPECT_EQ(wide.low, 0);
+  EXPECT_EQ(wide.high, 1);
 }
 
 }  // namespace

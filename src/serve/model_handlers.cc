@@ -16,6 +16,7 @@ Json model_json(const Service& service, const std::string& id) {
           {"nibble",
            {{"format", info.format},
             {"quant", info.quant},
+            {"activations", info.activations},
             {"parser", text::name(service.options.dialect)},
             {"thinking_default", name(thinking_of(service.options))}}}};
 }

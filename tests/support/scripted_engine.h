@@ -31,6 +31,7 @@ class ScriptedEngine : public engine::Engine {
   explicit ScriptedEngine(std::shared_ptr<const text::Tokenizer> tokenizer) : tokenizer_(std::move(tokenizer)) {
     info_.format = "nvfp4";
     info_.quant = "W4A16_NVFP4";
+    info_.activations = "a16";
     info_.fingerprint = "0123abcd";
     info_.context = 4096;
     thread_ = std::thread([this] { work(); });
