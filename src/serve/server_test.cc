@@ -264,8 +264,9 @@ TEST_F(ServerTest, ListsItsModels) {
   EXPECT_EQ(model["object"], "model");
   EXPECT_EQ(model["owned_by"], "nibble");
   EXPECT_EQ(model["max_model_len"], 4096);
-  EXPECT_EQ(model["nibble"].dump(),
-            R"({"format":"nvfp4","quant":"W4A16_NVFP4","activations":"a16","parser":"auto","thinking_default":"auto"})");
+  EXPECT_EQ(
+      model["nibble"].dump(),
+      R"({"format":"nvfp4","quant":"W4A16_NVFP4","activations":"a16","parser":"auto","thinking_default":"auto"})");
   EXPECT_EQ(Json::parse(get("/v1/models/tiny-voice").body), model);
   EXPECT_EQ(get("/v1/models/org/other").status, 200);
   EXPECT_EQ(get("/v1/models/org%2Fother").status, 200);
