@@ -201,6 +201,12 @@ TEST(CompressedTensors, EachFaultIsOneLineWithAHint) {
        [](auto& c, auto&) {
          c.config["quantization_config"] = testing::read_json_file(kGoldens / "configs.json")["hand_w4a4"];
        }},
+      {"lm_head: expected nvfp4-pack-quantized as quantization_config says, got a head that is the embedding",
+       [](auto& c, auto&) {
+         c.config["tie_word_embeddings"] = true;
+         c.tensors.erase("lm_head.weight");
+         c.config["quantization_config"]["ignore"].erase(0);
+       }},
       {"up_proj.weight_g_idx: expected no such tensor",
        [](auto& c, auto& up) {
          c.tensors[up + ".weight_g_idx"] = {"F32", {1}, bytes_of(0)};

@@ -62,6 +62,16 @@ Result<bool> is_tied(const model::Config& config, const SafetensorsFolder& files
   return config.tie_embeddings.value_or(!has_head);
 }
 
+/// In a tied model of the compressed-tensors layout the head is a linear like others: its loader would unpack one that
+/// is not there.
+Status check_tied_head(const Quantization& quantization) {
+  if (quantization.layout != Layout::compressed_tensors) return {};
+  NIBBLE_TRY(head, quantization.format_of("lm_head"));
+  if (!head.quantized()) return {};
+  return corrupt("lm_head: expected {} as quantization_config says, got a head that is the embedding", head.algo)
+      .with_hint("list lm_head under \"ignore\" in quantization_config");
+}
+
 /// The small JSON files: config, quantization and generation.
 Status read_descriptions(const Path& folder, LoadedModel& out, std::string& config_text) {
   NIBBLE_RETURN_IF_ERROR(check_folder(folder));
@@ -92,6 +102,7 @@ Result<LoadedModel> load_checkpoint(const Path& folder, const LoadOptions& optio
   const SafetensorsFolder& files = *opened;
   NIBBLE_TRY(prefix, model::find_prefix([&](std::string_view name) { return files.find(name) != nullptr; }));
   NIBBLE_TRY(tied, is_tied(config, files));
+  if (tied) NIBBLE_RETURN_IF_ERROR(check_tied_head(out.quantization));
   out.weights = model::blank_weights(config, prefix, tied);
   TensorSource source(files, out.quantization, options, out.weights);
   model::visit_weights(out.weights, source);

@@ -18,33 +18,37 @@ struct TypeTotal {
   uint64_t bytes = 0;
 };
 
+const char* layout_name(const checkpoint::Quantization& quantization) {
+  if (!quantization.quantized()) return "";
+  return quantization.layout == checkpoint::Layout::modelopt ? "modelopt" : "compressed-tensors";
+}
+
 Json describe(const checkpoint::LoadedModel& model, const std::map<std::string, TypeTotal>& totals) {
   const model::Config& c = model.weights.config;
-  Json json = {
-      {"format", model.format.format},
-      {"fingerprint", model.fingerprint},
-      {"model_type", c.model_type},
-      {"layers", c.layers},
-      {"hidden", c.hidden},
-      {"intermediate", c.intermediate},
-      {"vocab", c.vocab},
-      {"heads", c.heads},
-      {"kv_heads", c.kv_heads},
-      {"head_dim", c.head_dim},
-      {"linear_key_heads", c.key_heads},
-      {"linear_value_heads", c.value_heads},
-      {"tied_head", model.weights.tied},
-      {"max_positions", c.max_positions},
-      {"stop_ids", model.generation.stop_ids},
-      {"quant_algo", model.quantization.algo},
-      {"layout", model.quantization.layout == checkpoint::Layout::modelopt ? "modelopt" : "compressed-tensors"},
-      {"activations", model.format.activations},
-      {"linears", model.format.linears},
-      {"effective_bits", model.format.effective_bits},
-      {"parameters", model.format.text_parameters},
-      {"bytes", model.format.file_bytes},
-      {"bytes_per_token", model.format.bytes_per_token},
-      {"tensors", Json::object()}};
+  Json json = {{"format", model.format.format},
+               {"fingerprint", model.fingerprint},
+               {"model_type", c.model_type},
+               {"layers", c.layers},
+               {"hidden", c.hidden},
+               {"intermediate", c.intermediate},
+               {"vocab", c.vocab},
+               {"heads", c.heads},
+               {"kv_heads", c.kv_heads},
+               {"head_dim", c.head_dim},
+               {"linear_key_heads", c.key_heads},
+               {"linear_value_heads", c.value_heads},
+               {"tied_head", model.weights.tied},
+               {"max_positions", c.max_positions},
+               {"stop_ids", model.generation.stop_ids},
+               {"quant_algo", model.quantization.algo},
+               {"layout", layout_name(model.quantization)},
+               {"activations", model.format.activations},
+               {"linears", model.format.linears},
+               {"effective_bits", model.format.effective_bits},
+               {"parameters", model.format.text_parameters},
+               {"bytes", model.format.file_bytes},
+               {"bytes_per_token", model.format.bytes_per_token},
+               {"tensors", Json::object()}};
   for (const auto& [type, total] : totals) json["tensors"][type] = {{"count", total.tensors}, {"bytes", total.bytes}};
   return json;
 }

@@ -154,4 +154,11 @@ Result<std::vector<Divergence>> measure_divergence(Context& cx, const model::Wei
   return results;
 }
 
+Result<Divergence> measure_divergence(Context& cx, const model::Weights& a, const model::Weights& b,
+                                      const std::vector<std::vector<int32_t>>& chats, const Progress& progress) {
+  const model::Weights* const one = &b;
+  NIBBLE_TRY(results, measure_divergence(cx, a, std::span(&one, 1), chats, progress));
+  return std::move(results.front());
+}
+
 }  // namespace nibble::gate

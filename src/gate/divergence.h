@@ -33,6 +33,10 @@ Result<std::vector<Divergence>> measure_divergence(Context& cx, const model::Wei
                                                    const std::vector<std::vector<int32_t>>& chats,
                                                    const Progress& progress);
 
+/// The same for one model.
+Result<Divergence> measure_divergence(Context& cx, const model::Weights& a, const model::Weights& b,
+                                      const std::vector<std::vector<int32_t>>& chats, const Progress& progress);
+
 /// How much further from the reference one model is than another over the same conversations, and in which interval
 /// that lies at 95 % if other conversations had been drawn (ratio_bootstrap_95 over conversations).
 struct Difference {
