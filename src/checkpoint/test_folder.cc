@@ -14,8 +14,8 @@ std::vector<float> logits(const LoadedModel& model) {
   Context cx(pool);
   constexpr int64_t kIds = 40;
   const model::Config& config = model.weights.config;
-  std::vector<int32_t> ids;
-  for (int32_t i = 0; i < kIds; ++i) ids.push_back(static_cast<int32_t>(i * 37 % config.vocab));
+  std::vector<int32_t> ids(kIds);
+  for (int64_t i = 0; i < kIds; ++i) ids[static_cast<size_t>(i)] = static_cast<int32_t>(37 * i % config.vocab);
   OwnedTensor hidden(DType::f32, {kIds, config.hidden}), out(DType::f32, {kIds, config.vocab});
   model::State state(config, kIds, DType::f32);
   EXPECT_TRUE(model::forward(cx, model.weights, ids, state, hidden.view).ok());

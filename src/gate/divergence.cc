@@ -120,6 +120,7 @@ Result<std::vector<Divergence>> measure_divergence(Context& cx, const model::Wei
   }
   Reader reference(a, static_cast<int64_t>(longest));
   std::vector<std::unique_ptr<Reader>> others;
+  others.reserve(b.size());
   for (const model::Weights* weights : b) {
     if (a.config.vocab != weights->config.vocab) {
       return invalid_argument("eval: expected one vocabulary, got {} and {} ids", a.config.vocab,
@@ -130,6 +131,7 @@ Result<std::vector<Divergence>> measure_divergence(Context& cx, const model::Wei
   size_t done = 0;
   int64_t labels = 0;
   std::vector<int64_t> chat_tokens;
+  chat_tokens.reserve(chats.size());
   for (const auto& chat : chats) {
     const Arena::Scope scope(cx.arena);
     NIBBLE_RETURN_IF_ERROR(reference.read(cx, chat));
@@ -147,6 +149,7 @@ Result<std::vector<Divergence>> measure_divergence(Context& cx, const model::Wei
   }
   if (done == 0) return invalid_argument("eval: expected at least one token of data");
   std::vector<Divergence> results;
+  results.reserve(others.size());
   for (const auto& other : others) {
     results.push_back(summarise(reference.sums, other->sums, labels));
     results.back().chat_tokens = chat_tokens;

@@ -22,8 +22,8 @@ Interval ratio_bootstrap_95(std::span<const double> values, std::span<const int6
   NIBBLE_CHECK(!values.empty() && values.size() == counts.size());
   constexpr int kResamples = 10'000, kTail = kResamples / 40;
   Rng rng(20240607);
-  std::vector<double> ratios;
-  for (int i = 0; i < kResamples; ++i) {
+  std::vector<double> ratios(kResamples);
+  for (double& ratio : ratios) {
     double sum = 0;
     int64_t count = 0;
     for (size_t draw = 0; draw < values.size(); ++draw) {
@@ -31,7 +31,7 @@ Interval ratio_bootstrap_95(std::span<const double> values, std::span<const int6
       sum += values[group];
       count += counts[group];
     }
-    ratios.push_back(sum / static_cast<double>(count));
+    ratio = sum / static_cast<double>(count);
   }
   std::sort(ratios.begin(), ratios.end());
   return {ratios[kTail - 1], ratios[kResamples - kTail]};
