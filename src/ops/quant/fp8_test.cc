@@ -1,5 +1,5 @@
-#include "ops/quant/fake_inputs.h"
 #include "ops/quant/fp8.h"
+#include "ops/quant/fake_inputs.h"
 
 #include <gtest/gtest.h>
 
