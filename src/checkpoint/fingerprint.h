@@ -7,7 +7,10 @@
 
 namespace nibble::checkpoint {
 
-/// The first 8 hex digits of SHA-256 over the parts, one after the other.
+/// SHA-256 over the parts, one after the other, in 64 hex digits.
+std::string sha256(std::span<const std::string_view> parts);
+
+/// Its first 8 digits.
 std::string fingerprint(std::span<const std::string_view> parts);
 
 }  // namespace nibble::checkpoint

@@ -1,5 +1,6 @@
 #include "io/safetensors_writer.h"
 
+#include <cstring>
 #include <unordered_set>
 
 #include "io/json.h"
@@ -32,6 +33,13 @@ std::string header_bytes(const std::vector<TensorDeclaration>& tensors, const Sa
   std::string length(8, '\0');
   for (size_t i = 0; i < 8; ++i) length[i] = static_cast<char>((uint64_t{json.size()} >> (8 * i)) & 0xFF);
   return length + json;
+}
+
+// Whether the file is a shard of this header with all its bytes.
+bool holds(const Path& file, std::string_view header, uint64_t bytes) {
+  const Result<MappedFile> mapped = MappedFile::open(file);
+  if (!mapped.ok() || mapped->bytes().size() != header.size() + bytes) return false;
+  return std::memcmp(mapped->bytes().data(), header.data(), header.size()) == 0;
 }
 
 }  // namespace
@@ -90,23 +98,29 @@ Status SafetensorsWriter::commit() {
 
 Result<ShardedSafetensorsWriter> ShardedSafetensorsWriter::create(const Path& folder,
                                                                   std::vector<TensorDeclaration> tensors,
-                                                                  SafetensorsMetadata metadata, uint64_t shard_bytes) {
+                                                                  SafetensorsMetadata metadata, uint64_t shard_bytes,
+                                                                  Existing existing) {
   ShardedSafetensorsWriter out;
   out.folder_ = folder;
   out.metadata_ = std::move(metadata);
-  std::unordered_set<std::string> names;
   out.shards_.emplace_back();
   for (TensorDeclaration& t : tensors) {
-    if (!names.insert(t.name).second) return invalid_argument("{}: declared twice ({})", t.name, folder.string());
     Shard* shard = &out.shards_.back();
     if (shard->bytes > 0 && shard->bytes + t.bytes > shard_bytes) shard = &out.shards_.emplace_back();
+    if (!out.places_.try_emplace(t.name, Place{out.shards_.size() - 1, t.bytes}).second) {
+      return invalid_argument("{}: declared twice ({})", t.name, folder.string());
+    }
     shard->bytes += t.bytes;
     out.total_bytes_ += t.bytes;
     shard->tensors.push_back(std::move(t));
   }
   const size_t n = out.shards_.size();
   for (size_t i = 0; i < n; ++i) {
-    out.shards_[i].file_name = n == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, n);
+    Shard& shard = out.shards_[i];
+    shard.file_name = n == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, n);
+    if (existing == Existing::keep && shard.bytes > 0) {
+      shard.kept = holds(folder / shard.file_name, header_bytes(shard.tensors, out.metadata_), shard.bytes);
+    }
   }
   NIBBLE_RETURN_IF_ERROR(out.begin_shard());
   return out;
@@ -114,9 +128,24 @@ Result<ShardedSafetensorsWriter> ShardedSafetensorsWriter::create(const Path& fo
 
 Status ShardedSafetensorsWriter::begin_shard() {
   const Shard& shard = shards_[current_];
+  written_ = 0;
+  if (shard.kept) return {};
   NIBBLE_TRY(writer, SafetensorsWriter::create(folder_ / shard.file_name, shard.tensors, metadata_));
   writer_ = std::move(writer);
-  written_ = 0;
+  return {};
+}
+
+bool ShardedSafetensorsWriter::kept(std::string_view name) const {
+  const auto place = places_.find(std::string(name));
+  return place != places_.end() && shards_[place->second.shard].kept;
+}
+
+// Counts bytes that were written or were there.
+Status ShardedSafetensorsWriter::finish(uint64_t bytes) {
+  written_ += bytes;
+  if (written_ < shards_[current_].bytes || !writer_) return {};
+  NIBBLE_RETURN_IF_ERROR(writer_->commit());
+  writer_.reset();
   return {};
 }
 
@@ -124,13 +153,24 @@ Status ShardedSafetensorsWriter::append(std::string_view name, std::span<const s
   if (bytes.empty()) return {};
   if (written_ == shards_[current_].bytes) {
     NIBBLE_CHECK(current_ + 1 < shards_.size());
-    NIBBLE_RETURN_IF_ERROR(writer_->commit());
     ++current_;
     NIBBLE_RETURN_IF_ERROR(begin_shard());
   }
-  NIBBLE_RETURN_IF_ERROR(writer_->append(name, bytes));
-  written_ += bytes.size();
-  return {};
+  if (!shards_[current_].kept) NIBBLE_RETURN_IF_ERROR(writer_->append(name, bytes));
+  return finish(bytes.size());
+}
+
+Status ShardedSafetensorsWriter::skip(std::string_view name) {
+  NIBBLE_CHECK(kept(name));
+  const uint64_t bytes = places_.at(std::string(name)).bytes;
+  if (bytes == 0) return {};
+  if (written_ == shards_[current_].bytes) {
+    NIBBLE_CHECK(current_ + 1 < shards_.size());
+    ++current_;
+    NIBBLE_RETURN_IF_ERROR(begin_shard());
+  }
+  NIBBLE_CHECK(shards_[current_].kept);
+  return finish(bytes);
 }
 
 Status ShardedSafetensorsWriter::append(std::string_view name, const Tensor& tensor) {
@@ -138,8 +178,8 @@ Status ShardedSafetensorsWriter::append(std::string_view name, const Tensor& ten
 }
 
 Status ShardedSafetensorsWriter::commit() {
-  NIBBLE_CHECK(current_ + 1 == shards_.size());
-  NIBBLE_RETURN_IF_ERROR(writer_->commit());
+  NIBBLE_CHECK(current_ + 1 == shards_.size() && written_ == shards_[current_].bytes);
+  if (writer_) NIBBLE_RETURN_IF_ERROR(writer_->commit());  // a shard without bytes
   if (shards_.size() == 1) return {};
   std::map<std::string, std::string> weight_map;  // sorted, as transformers writes it
   for (const Shard& shard : shards_) {

@@ -9,6 +9,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "io/safetensors.h"
@@ -53,18 +54,30 @@ class SafetensorsWriter {
 };
 
 /// A folder of shards with its model.safetensors.index.json; one model.safetensors when everything fits into one shard.
-/// The same calls as above; shards are begun and committed as the tensors come. Not thread-safe.
+/// The same calls as above; a shard appears as soon as its last byte was written. Not thread-safe.
 class ShardedSafetensorsWriter {
  public:
+  /// What to do with shards that are in the folder already.
+  enum class Existing : uint8_t {
+    replace,
+    keep,  // one that has the header and the size of ours is complete; others are replaced
+  };
+
   static constexpr uint64_t kShardBytes = 5'000'000'000;  // the size that transformers uses
 
   /// A tensor larger than `shard_bytes` gets a shard of its own.
   static Result<ShardedSafetensorsWriter> create(const Path& folder, std::vector<TensorDeclaration> tensors,
                                                  SafetensorsMetadata metadata = {{"format", "pt"}},
-                                                 uint64_t shard_bytes = kShardBytes);
+                                                 uint64_t shard_bytes = kShardBytes,
+                                                 Existing existing = Existing::replace);
 
+  /// Whether the tensor is in a shard that was kept.
+  bool kept(std::string_view name) const;
+  /// Bytes for a shard that was kept are dropped.
   Status append(std::string_view name, std::span<const std::byte> bytes);
   Status append(std::string_view name, const Tensor& tensor);
+  /// Instead of appending the whole of a tensor that was kept.
+  Status skip(std::string_view name);
   /// Commits the last shard and writes the index.
   Status commit();
 
@@ -73,15 +86,22 @@ class ShardedSafetensorsWriter {
  private:
   ShardedSafetensorsWriter() = default;
   Status begin_shard();
+  Status finish(uint64_t bytes);
 
   struct Shard {
     std::string file_name;
     std::vector<TensorDeclaration> tensors;
     uint64_t bytes = 0;
+    bool kept = false;
+  };
+  struct Place {
+    size_t shard = 0;
+    uint64_t bytes = 0;
   };
   Path folder_;
   SafetensorsMetadata metadata_;
   std::vector<Shard> shards_;
+  std::unordered_map<std::string, Place> places_;  // of the tensors
   size_t current_ = 0;
   uint64_t written_ = 0, total_bytes_ = 0;
   std::optional<SafetensorsWriter> writer_;
