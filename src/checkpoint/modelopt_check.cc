@@ -1,181 +1,175 @@
 #include "checkpoint/modelopt_check.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
-#include "checkpoint/fused_linears.h"
+#include "checkpoint/folder_check.h"
 #include "checkpoint/modelopt_export.h"
 #include "checkpoint/quantization.h"
 #include "io/json.h"
 #include "model/config.h"
+#include "model/names.h"
 
 namespace nibble::checkpoint {
 namespace {
 
-using Entry = SafetensorsFolder::Entry;
+constexpr std::string_view kMixed = "MIXED_PRECISION";
 
-// One module that has a `.weight` of rank 2 or more, and what stands beside it.
-struct Module {
-  std::string name;
-  Entry weight;
-  const Entry* block_scales = nullptr;
-  const Entry* tensor_scale = nullptr;
-  const Entry* input_scale = nullptr;
+// What one of the two files says.
+struct Claims {
+  std::string algo;
+  std::map<std::string, std::string> layers;  // quantized_layers: module -> algo
+  std::set<std::string> exclude;
+  bool fp8_kv = false;
+  std::map<std::string, bool> rounds_inputs;  // of config_groups: target -> has input_activations
 
-  bool quantized() const { return weight.info->dtype == "U8" || block_scales != nullptr || tensor_scale != nullptr; }
+  bool mixed() const { return algo == kMixed; }
+
+  // nullptr: the module is not quantized.
+  const std::string* algo_of(const std::string& module) const {
+    const auto layer = layers.find(module);
+    return layer == layers.end() ? nullptr : &layer->second;
+  }
+
+  bool excludes(const std::string& module) const {
+    const std::string name = model::canonical_module(module);
+    return std::any_of(exclude.begin(), exclude.end(), [&](const std::string& pattern) {
+      return matches_module(model::canonical_module(pattern), name);
+    });
+  }
+
+  // Whether the inputs of a module of that algorithm have static scales; unset where nobody says.
+  std::optional<bool> inputs_of(const std::string& module, const std::string& algo) const {
+    for (const std::string& target : {module, std::string("Linear")}) {
+      const auto group = rounds_inputs.find(target);
+      if (group != rounds_inputs.end()) return group->second;
+    }
+    if (algo == "NVFP4") return true;
+    if (algo == "W4A16_NVFP4") return false;
+    return {};
+  }
 };
 
-// The number in an F32 scalar, if it is one.
-std::optional<float> scalar(const Entry* entry) {
-  if (entry == nullptr || entry->info->dtype != "F32" || !entry->info->shape.empty()) return {};
-  float value;
-  std::memcpy(&value, entry->file->bytes(*entry->info).data(), sizeof value);
-  return value;
+Result<std::string> text(const Json& object, const char* key, std::string_view where) {
+  const Json* value = find_value(object, key);
+  if (value == nullptr) return std::string();
+  if (!value->is_string()) return corrupt("{}: expected a string, got {} ({})", key, value->type_name(), where);
+  return value->get<std::string>();
 }
 
-class Checker {
- public:
-  explicit Checker(const SafetensorsFolder& tensors) : tensors_(tensors) {
-    for (const Entry& entry : tensors.tensors()) {
-      const std::string& name = entry.info->name;
-      if (!name.ends_with(kWeightSuffix) || entry.info->shape.size() < 2) continue;
-      const std::string module = name.substr(0, name.size() - kWeightSuffix.size());
-      modules_.push_back({module, entry, find(module, kWeightScaleSuffix), find(module, kWeightScale2Suffix),
-                          find(module, kInputScaleSuffix)});
-    }
+Status read_names(const Json& object, const char* key, std::string_view where, std::set<std::string>& out) {
+  const Json* list = find_value(object, key);
+  if (list == nullptr) return {};
+  if (!list->is_array()) return corrupt("{}: expected a list of names, got {} ({})", key, list->type_name(), where);
+  for (const Json& item : *list) {
+    if (!item.is_string()) return corrupt("{}: expected a list of names, got {} ({})", key, item.type_name(), where);
+    out.insert(item.get<std::string>());
   }
+  return {};
+}
 
-  void check_modules(const Quantization& config) {
-    for (const Module& module : modules_) {
-      const bool excluded = config.excludes(module.name);
-      if (!module.quantized()) {
-        if (!excluded) problem("{}: unquantized, but no entry of exclude_modules matches it", module.name);
-        continue;
-      }
-      if (excluded) problem("{}: quantized, but an entry of exclude_modules matches it", module.name);
-      check_weight(module);
-      check_scalar(module, module.tensor_scale, kWeightScale2Suffix);
-      if (config.rounds_inputs()) {
-        check_scalar(module, module.input_scale, kInputScaleSuffix);
-      } else if (module.input_scale != nullptr) {
-        problem("{}{}: expected none, as activations are not quantized", module.name, kInputScaleSuffix);
-      }
-    }
+Status read_layers(const Json& section, std::string_view where, Claims& claims) {
+  const Json* layers = find_value(section, "quantized_layers");
+  if (layers == nullptr) return {};
+  if (!layers->is_object()) {
+    return corrupt("quantized_layers: expected an object, got {} ({})", layers->type_name(), where);
   }
-
-  void check_fused() {
-    std::map<std::string, const Module*> first;
-    for (const Module& module : modules_) {
-      const auto [it, inserted] = first.emplace(fused_module(module.name), &module);
-      const Module& other = *it->second;
-      if (inserted) continue;
-      if (module.quantized() != other.quantized()) {
-        problem("{}: expected the format of {}, with which servers fuse it", module.name, other.name);
-      } else if (scalar(module.tensor_scale) != scalar(other.tensor_scale) ||
-                 scalar(module.input_scale) != scalar(other.input_scale)) {
-        problem("{}: expected the tensor and input scale of {}, with which servers fuse it", module.name, other.name);
-      }
-    }
+  for (const auto& item : layers->items()) {
+    NIBBLE_TRY(algo, text(item.value(), "quant_algo", where));
+    claims.layers[item.key()] = std::move(algo);
   }
+  return {};
+}
 
-  void check_against(const SafetensorsFolder& source) {
-    for (const Entry& entry : source.tensors()) {
-      const Entry* here = tensors_.find(entry.info->name);
-      if (here == nullptr) {
-        problem("{}: expected every tensor of the source, got none of that name", entry.info->name);
-      } else if (here->info->dtype != "U8" && here->info->text() != entry.info->text()) {
-        problem("{}: expected {} as in the source, got {}", entry.info->name, entry.info->text(), here->info->text());
-      }
-    }
+Status read_groups(const Json& section, std::string_view where, Claims& claims) {
+  const Json* groups = find_value(section, "config_groups");
+  if (groups == nullptr || !groups->is_object()) return {};
+  for (const auto& item : groups->items()) {
+    std::set<std::string> targets;
+    NIBBLE_RETURN_IF_ERROR(read_names(item.value(), "targets", where, targets));
+    const bool inputs = find_value(item.value(), "input_activations") != nullptr;
+    for (const std::string& target : targets) claims.rounds_inputs[target] = inputs;
   }
+  return {};
+}
 
-  void check_head(const model::Config& config) {
-    if (config.tie_embeddings == false && tensors_.find("lm_head.weight") == nullptr) {
-      problem("lm_head.weight: expected in an untied model, got none");
-    }
-  }
-
-  std::vector<Status> take() { return std::move(problems_); }
-
- private:
-  const Entry* find(const std::string& module, std::string_view suffix) const {
-    return tensors_.find(module + std::string(suffix));
-  }
-
-  template <class... A>
-  void problem(fmt::format_string<A...> format, A&&... args) {
-    problems_.push_back(fail(Code::corrupt, format, std::forward<A>(args)...));
-  }
-
-  void check_weight(const Module& module) {
-    const TensorInfo& weight = *module.weight.info;
-    if (weight.dtype != "U8" || weight.shape.size() != 2 || weight.shape[1] % 8 != 0) {
-      return problem("{}: expected two-dimensional U8 codes, got {}", weight.name, weight.text());
-    }
-    const std::vector<int64_t> expected = {weight.shape[0], weight.shape[1] / 8};
-    if (module.block_scales == nullptr) return problem("{}{}: missing", module.name, kWeightScaleSuffix);
-    const TensorInfo& scales = *module.block_scales->info;
-    if (scales.dtype != "F8_E4M3" || scales.shape != expected) {
-      return problem("{}: expected [{},{}] F8_E4M3, got {}", scales.name, expected[0], expected[1], scales.text());
-    }
-    for (std::byte byte : module.block_scales->file->bytes(scales)) {
-      if (byte == std::byte{0} || byte >= std::byte{0x7F}) {
-        problem("{}: expected finite scales above 0, got the byte 0x{:02X}", scales.name, static_cast<int>(byte));
-        break;
-      }
-    }
-    module.block_scales->file->drop(scales);
-  }
-
-  void check_scalar(const Module& module, const Entry* entry, std::string_view suffix) {
-    if (entry == nullptr) return problem("{}{}: missing", module.name, suffix);
-    const std::optional<float> value = scalar(entry);
-    if (!value) return problem("{}: expected a scalar F32, got {}", entry->info->name, entry->info->text());
-    if (!std::isfinite(*value) || *value <= 0) {
-      problem("{}: expected a finite number above 0, got {}", entry->info->name, *value);
-    }
-  }
-
-  const SafetensorsFolder& tensors_;
-  std::vector<Module> modules_;
-  std::vector<Status> problems_;
-};
+Result<Claims> read_claims(const Json& section, const char* exclude_key, std::string_view where) {
+  if (!section.is_object()) return corrupt("quantization: expected an object, got {} ({})", section.type_name(), where);
+  Claims claims;
+  NIBBLE_TRY(algo, text(section, "quant_algo", where));
+  claims.algo = std::move(algo);
+  NIBBLE_RETURN_IF_ERROR(read_layers(section, where, claims));
+  NIBBLE_RETURN_IF_ERROR(read_names(section, exclude_key, where, claims.exclude));
+  NIBBLE_RETURN_IF_ERROR(read_groups(section, where, claims));
+  claims.fp8_kv =
+      find_value(section, "kv_cache_quant_algo") != nullptr || find_value(section, "kv_cache_scheme") != nullptr;
+  return claims;
+}
 
 Result<Json> read_json(const Path& file) {
-  NIBBLE_TRY(text, read_file(file));
-  return parse_json(text, file.filename().string());
+  NIBBLE_TRY(contents, read_file(file));
+  return parse_json(contents, file.filename().string());
 }
 
 // What both files say. The reader would unite their excludes; here a difference is a fault.
-Result<Quantization> read_agreeing_configs(const Path& folder, const Json& config) {
+Result<Claims> read_agreeing_claims(const Path& folder, const Json& config) {
   NIBBLE_TRY(hf_json, read_json(folder / kHfQuantConfigFile));
-  NIBBLE_TRY(hf, read_quantization(Json::object(), hf_json));
-  NIBBLE_TRY(embedded, read_quantization(config, std::nullopt));
-  const auto sorted = [](std::vector<std::string> names) {
-    std::sort(names.begin(), names.end());
-    return names;
-  };
-  if (hf.algo != embedded.algo || sorted(hf.exclude) != sorted(embedded.exclude)) {
-    return corrupt("{}: expected the quant_algo and excludes of config.json, got others", kHfQuantConfigFile);
+  const Json* hf_section = find_value(hf_json, "quantization");
+  const Json* section = find_value(config, "quantization_config");
+  NIBBLE_TRY(hf,
+             read_claims(hf_section == nullptr ? Json::object() : *hf_section, "exclude_modules", kHfQuantConfigFile));
+  NIBBLE_TRY(embedded, read_claims(section == nullptr ? Json::object() : *section, "ignore", "config.json"));
+  if (hf.algo.empty() || hf.algo != embedded.algo || hf.exclude != embedded.exclude || hf.layers != embedded.layers ||
+      hf.fp8_kv != embedded.fp8_kv) {
+    return corrupt("{}: expected the quant_algo, layers, excludes and cache of config.json, got others",
+                   kHfQuantConfigFile);
   }
-  return std::move(hf);
+  return std::move(embedded);
+}
+
+bool is_fp8_algo(const std::string& algo) {
+  return algo.starts_with("FP8");
+}
+
+void check_module(FolderCheck& check, const Claims& claims, const StoredModule& module) {
+  const bool excluded = claims.excludes(module.name);
+  const std::string* algo = claims.mixed() ? claims.algo_of(module.name) : &claims.algo;
+  if (!module.quantized()) {
+    if (!excluded) check.problem("{}: unquantized, but no entry of exclude_modules matches it", module.name);
+    if (claims.mixed() && algo != nullptr) {
+      check.problem("{}: unquantized, but quantized_layers says {}", module.name, *algo);
+    }
+    return;
+  }
+  if (excluded) check.problem("{}: quantized, but an entry of exclude_modules matches it", module.name);
+  if (algo == nullptr) return check.problem("{}: quantized, but quantized_layers does not name it", module.name);
+  if (is_fp8_algo(*algo) != module.fp8()) {
+    return check.problem("{}: expected {}, as the config says, got {}", module.name, *algo,
+                         module.weight->info->text());
+  }
+  if ((*algo == "NVFP4_SVD") != (module.low_rank_a != nullptr)) {
+    check.problem("{}: expected low-rank factors exactly with NVFP4_SVD, got {}", module.name, *algo);
+  }
+  check.check_tensors(module, claims.inputs_of(module.name, *algo));
 }
 
 Result<std::vector<Status>> find_problems(const Path& folder, const SafetensorsFolder* source) {
   NIBBLE_TRY(json, read_json(folder / "config.json"));
   NIBBLE_TRY(config, model::parse_config(json));
-  NIBBLE_TRY(quantization, read_agreeing_configs(folder, json));
+  NIBBLE_TRY(claims, read_agreeing_claims(folder, json));
   NIBBLE_TRY(tensors, SafetensorsFolder::open(folder));
-  Checker checker(tensors);
-  checker.check_modules(quantization);
-  checker.check_fused();
-  checker.check_head(config);
-  if (source != nullptr) checker.check_against(*source);
-  return checker.take();
+  FolderCheck check(tensors, Layout::modelopt);
+  for (const StoredModule& module : check.modules()) check_module(check, claims, module);
+  for (const auto& [module, algo] : claims.layers) {
+    if (check.find(module) == nullptr) check.problem("{}: expected a {} weight, got none", module, algo);
+  }
+  check.check_fused();
+  check.check_head(config);
+  if (source != nullptr) check.check_against(*source);
+  return check.take();
 }
 
 }  // namespace

@@ -22,9 +22,33 @@ Blob scalar(float value) {
   return {"F32", {}, std::string(reinterpret_cast<const char*>(&value), sizeof value)};
 }
 
-void set_config(TestCheckpoint& model, const ModelOptConfig& config) {
-  model.config["quantization_config"] = quantization_config(config);
-  model.files["hf_quant_config.json"] = hf_quant_config(config).dump();
+// Both config files from what the tensors are.
+void set_config(TestCheckpoint& model, Inputs inputs) {
+  QuantizedModules modules;
+  for (const auto& [name, blob] : model.tensors) {
+    if (!name.ends_with(kWeightSuffix) || blob.shape.size() < 2) continue;
+    const std::string module = name.substr(0, name.size() - kWeightSuffix.size());
+    if (blob.dtype == "U8") {
+      modules.quantized.push_back({module, Format::nvfp4, inputs, false});
+    } else if (blob.dtype == "F8_E4M3") {
+      modules.quantized.push_back({module, Format::fp8, inputs == Inputs::a16 ? inputs : Inputs::a8, false});
+    } else {
+      modules.unquantized.push_back(module);
+    }
+  }
+  model.config["quantization_config"] = quantization_config(modules);
+  model.files["hf_quant_config.json"] = hf_quant_config(modules).dump();
+}
+
+void edit_hf(TestCheckpoint& model, const std::function<void(Json&)>& edit) {
+  Json json = *parse_json(model.files["hf_quant_config.json"], "test");
+  edit(json["quantization"]);
+  model.files["hf_quant_config.json"] = json.dump();
+}
+
+void set_excludes(TestCheckpoint& model, const std::vector<std::string>& names) {
+  model.config["quantization_config"]["ignore"] = names;
+  edit_hf(model, [&](Json& section) { section["exclude_modules"] = names; });
 }
 
 const std::vector<std::string> kExcluded = {"*conv1d", "*in_proj_a", "*in_proj_b", "*embed_tokens", "lm_head"};
@@ -35,7 +59,21 @@ TestCheckpoint sound() {
   for (auto& [name, blob] : model.tensors) {
     if (name.ends_with(kWeightScale2Suffix) || name.ends_with(kInputScaleSuffix)) blob = scalar(0.01f);
   }
-  set_config(model, {true, kExcluded});
+  set_config(model, Inputs::a4);
+  return model;
+}
+
+// The MLP's down projections in FP8 instead.
+TestCheckpoint mixed() {
+  TestCheckpoint model = sound();
+  for (int layer = 0; layer < 4; ++layer) {
+    const std::string down = fmt::format("model.layers.{}.mlp.down_proj", layer);
+    Blob& codes = model.tensors[down + ".weight"];
+    codes = {"F8_E4M3", {codes.shape[0], 2 * codes.shape[1]}, std::string(2 * codes.bytes.size(), '\x38')};
+    model.tensors[down + ".weight_scale"] = scalar(0.01f);
+    model.tensors.erase(down + ".weight_scale_2");
+  }
+  set_config(model, Inputs::a4);
   return model;
 }
 
@@ -54,8 +92,9 @@ TEST(ModelOptCheck, ASoundFolderHasNoProblems) {
   for (auto& [name, blob] : weights_only.tensors) {
     if (name.ends_with(kWeightScale2Suffix)) blob = scalar(0.01f);
   }
-  set_config(weights_only, {false, kExcluded});
+  set_config(weights_only, Inputs::a16);
   for (const Status& problem : problems(weights_only)) ADD_FAILURE() << problem.text();
+  for (const Status& problem : problems(mixed())) ADD_FAILURE() << problem.text();
 }
 
 struct Fault {
@@ -94,21 +133,19 @@ TEST(ModelOptCheck, EachFaultIsNamed) {
        [](TestCheckpoint& m) {
          std::vector<std::string> names = kExcluded;
          names.push_back(kUp);
-         set_config(m, {true, names});
+         set_excludes(m, names);
        }},
       {"model.embed_tokens: unquantized, but no entry of exclude_modules matches it",
        [](TestCheckpoint& m) {
-         set_config(m, {true, {"*conv1d", "*in_proj_a", "*in_proj_b", "lm_head"}});
+         set_excludes(m, {"*conv1d", "*in_proj_a", "*in_proj_b", "lm_head"});
        }},
       {"model.layers.0.mlp.gate_proj.input_scale: expected none, as activations are not quantized",
-       [](TestCheckpoint& m) {
-         set_config(m, {false, kExcluded});
-       }},
-      {"hf_quant_config.json: expected the quant_algo and excludes of config.json, got others",
+       [](TestCheckpoint& m) { set_config(m, Inputs::a16); }},
+      {"hf_quant_config.json: expected the quant_algo, layers, excludes and cache of config.json, got others",
        [](TestCheckpoint& m) { m.config["quantization_config"]["ignore"].push_back("mtp*"); }},
-      {"hf_quant_config.json: expected the quant_algo and excludes of config.json, got others",
+      {"hf_quant_config.json: expected the quant_algo, layers, excludes and cache of config.json, got others",
        [](TestCheckpoint& m) { m.config["quantization_config"]["quant_algo"] = "W4A16_NVFP4"; }},
-      {"hf_quant_config.json: expected the quant_algo and excludes of config.json, got others",
+      {"hf_quant_config.json: expected the quant_algo, layers, excludes and cache of config.json, got others",
        [](TestCheckpoint& m) { m.config.erase("quantization_config"); }},
       {"lm_head.weight: expected in an untied model, got none",
        [](TestCheckpoint& m) { m.tensors.erase("lm_head.weight"); }},
@@ -144,7 +181,7 @@ TEST(ModelOptCheck, AMixedGroupIsNamed) {
   model.tensors[kUp + ".weight"] = source.tensors.at(kUp + ".weight");
   std::vector<std::string> names = kExcluded;
   names.push_back(kUp);
-  set_config(model, {true, names});
+  set_excludes(model, names);
   const std::vector<Status> found = problems(model);
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(
@@ -158,6 +195,78 @@ TEST(ModelOptCheck, AFolderThatCannotBeReadIsOneProblem) {
   const std::vector<Status> found = problems(model);
   ASSERT_EQ(found.size(), 1u);
   EXPECT_EQ(found[0].code(), Code::not_found);
+}
+
+TEST(ModelOptCheck, EachFaultOfAMixedFolderIsNamed) {
+  const std::string down = "model.layers.0.mlp.down_proj";
+  const auto edit_layers = [](TestCheckpoint& m, const std::function<void(Json&)>& edit) {
+    edit(m.config["quantization_config"]["quantized_layers"]);
+    edit_hf(m, [&](Json& section) { edit(section["quantized_layers"]); });
+  };
+  const Fault faults[] = {
+      {"model.layers.0.mlp.down_proj.weight_scale: missing",
+       [&](TestCheckpoint& m) { m.tensors.erase(down + ".weight_scale"); }},
+      {"model.layers.0.mlp.down_proj.weight_scale: expected a scalar F32, got [2] F32",
+       [&](TestCheckpoint& m) {
+         m.tensors[down + ".weight_scale"] = {"F32", {2}, std::string(8, '\1')};
+       }},
+      {"model.layers.0.mlp.down_proj.weight_scale: expected a finite number above 0, got 0",
+       [&](TestCheckpoint& m) { m.tensors[down + ".weight_scale"] = scalar(0); }},
+      {"model.layers.0.mlp.down_proj.input_scale: missing",
+       [&](TestCheckpoint& m) { m.tensors.erase(down + ".input_scale"); }},
+      {"model.layers.0.mlp.down_proj.weight: expected numbers, got NaN",
+       [&](TestCheckpoint& m) { m.tensors[down + ".weight"].bytes[5] = '\xFF'; }},
+      {"model.layers.0.mlp.down_proj: quantized, but quantized_layers does not name it",
+       [&](TestCheckpoint& m) { edit_layers(m, [&](Json& layers) { layers.erase(down); }); }},
+      {"model.layers.0.mlp.down_proj: expected NVFP4, as the config says, got [64,96] F8_E4M3",
+       [&](TestCheckpoint& m) { edit_layers(m, [&](Json& layers) { layers[down]["quant_algo"] = "NVFP4"; }); }},
+      {"model.layers.0.mlp.down_proj: expected low-rank factors exactly with NVFP4_SVD, got FP8",
+       [&](TestCheckpoint& m) {
+         m.tensors[down + ".svdquant_lora_a"] = {"BF16", {2, 96}, std::string(384, '\0')};
+       }},
+      {"model.layers.0.linear_attn.in_proj_a: unquantized, but quantized_layers says FP8",
+       [&](TestCheckpoint& m) {
+         edit_layers(m, [&](Json& layers) {
+           layers["model.layers.0.linear_attn.in_proj_a"] = {{"quant_algo", "FP8"}};
+         });
+       }},
+      {"model.layers.9.mlp.up_proj: expected a FP8 weight, got none",
+       [&](TestCheckpoint& m) {
+         edit_layers(m, [&](Json& layers) { layers["model.layers.9.mlp.up_proj"] = {{"quant_algo", "FP8"}}; });
+       }},
+      {"hf_quant_config.json: expected the quant_algo, layers, excludes and cache of config.json, got others",
+       [&](TestCheckpoint& m) { edit_hf(m, [&](Json& section) { section["quantized_layers"].erase(down); }); }},
+      {"hf_quant_config.json: expected the quant_algo, layers, excludes and cache of config.json, got others",
+       [&](TestCheckpoint& m) { edit_hf(m, [&](Json& section) { section["kv_cache_quant_algo"] = "FP8"; }); }},
+      {"quantized_layers: expected an object, got array (config.json)",
+       [&](TestCheckpoint& m) { m.config["quantization_config"]["quantized_layers"] = Json::array(); }},
+  };
+  for (const Fault& fault : faults) {
+    TestCheckpoint model = mixed();
+    fault.make(model);
+    bool named = false;
+    std::string all;
+    for (const Status& problem : problems(model)) {
+      named = named || problem.message() == fault.expected;
+      all += problem.text() + "\n";
+    }
+    EXPECT_TRUE(named) << fault.expected << "\ngot\n" << all;
+  }
+}
+
+TEST(ModelOptCheck, AQuantizedHeadIsNotTheEmbedding) {
+  TestCheckpoint model = sound();
+  model.config["tie_word_embeddings"] = true;
+  const Blob& up = model.tensors[kUp + ".weight"];
+  const int64_t rows = up.shape[0], columns = 2 * up.shape[1];
+  model.tensors["lm_head.weight"] = {"U8", {rows, columns / 2}, up.bytes};
+  model.tensors["lm_head.weight_scale"] = model.tensors[kUp + ".weight_scale"];
+  model.tensors["lm_head.weight_scale_2"] = scalar(0.01f);
+  model.tensors["lm_head.input_scale"] = scalar(0.01f);
+  set_config(model, Inputs::a4);
+  const std::vector<Status> found = problems(model);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].message(), "lm_head: quantized, but tie_word_embeddings says that it is the embedding");
 }
 
 }  // namespace

@@ -19,6 +19,9 @@ enum class Inputs : uint8_t {
   a4,   // to NVFP4 under a static tensor scale; with nvfp4 weights
 };
 
+/// How the tensors of a quantized linear are called and what config.json says of them.
+enum class Layout : uint8_t { modelopt, compressed_tensors };
+
 constexpr std::string_view format_name(Format format) {
   switch (format) {
     case Format::unchanged:

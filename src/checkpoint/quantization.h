@@ -15,8 +15,6 @@
 
 namespace nibble::checkpoint {
 
-enum class Layout : uint8_t { modelopt, compressed_tensors };
-
 struct Quantization {
   Layout layout = Layout::modelopt;
   std::string algo;      // ModelOpt's quant_algo or compressed-tensors' format; empty: full precision

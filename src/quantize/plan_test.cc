@@ -3,55 +3,17 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
-#include <sstream>
 
 #include "checkpoint/fused_linears.h"
-#include "tensor/numeric.h"
+#include "quantize/test_plan.h"
 
 namespace nibble::quantize {
 namespace {
 
-TensorInfo info(std::string name, std::vector<int64_t> shape, DType type = DType::bf16) {
-  TensorInfo info;
-  info.name = std::move(name);
-  info.type = type;
-  info.dtype = safetensors_name(type);
-  info.shape = std::move(shape);
-  info.bytes = size_of(type);
-  for (int64_t dim : info.shape) info.bytes *= static_cast<uint64_t>(dim);
-  return info;
-}
-
-// The tensor table of a released model: name, dtype, dims joined by x.
-std::vector<TensorInfo> released_tensors(const std::string& size, const std::string& form) {
-  std::ifstream file(NIBBLE_SOURCE_DIR "/tests/golden/qwen35_tables/tensors." + size + "." + form + ".tsv");
-  EXPECT_TRUE(file.good());
-  std::vector<TensorInfo> tensors;
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream fields(line);
-    std::string name, dtype, dims;
-    fields >> name >> dtype >> dims;
-    std::vector<int64_t> shape;
-    std::istringstream numbers(dims);
-    for (std::string dim; std::getline(numbers, dim, 'x');) shape.push_back(std::stoll(dim));
-    tensors.push_back(info(name, shape, *dtype_from_safetensors(dtype)));
-  }
-  return tensors;
-}
-
-Result<Plan> plan(const std::vector<TensorInfo>& tensors, PlanOptions options = {}) {
-  std::vector<const TensorInfo*> pointers;
-  for (const TensorInfo& tensor : tensors) pointers.push_back(&tensor);
-  return make_plan(pointers, options);
-}
-
-const PlannedTensor& find(const Plan& plan, std::string_view name) {
-  const auto it = std::find_if(plan.tensors.begin(), plan.tensors.end(),
-                               [&](const PlannedTensor& tensor) { return tensor.source->name == name; });
-  EXPECT_NE(it, plan.tensors.end()) << name;
-  return *it;
-}
+using testing_plan::find;
+using testing_plan::info;
+using testing_plan::plan;
+using testing_plan::released_tensors;
 
 struct Released {
   const char* size;
@@ -65,7 +27,7 @@ TEST_P(ReleasedPlan, QuantizesExactlyTheLinearsOfTheMainStack) {
   const Released& model = GetParam();
   for (const char* form : {"text", "vl"}) {
     const std::vector<TensorInfo> tensors = released_tensors(model.size, form);
-    const Result<Plan> made = plan(tensors, {.exclude = {}, .tied = model.tied});
+    const Result<Plan> made = plan(tensors, {.tied = model.tied});
     ASSERT_TRUE(made.ok()) << made.status().text();
     // Delta layers: qkv, z, out, gate, up, down; attention layers: q, k, v, o, gate, up, down.
     EXPECT_EQ(made->quantized, 6 * model.delta_layers + 7 * model.attention_layers);
@@ -89,7 +51,7 @@ TEST_P(ReleasedPlan, QuantizesExactlyTheLinearsOfTheMainStack) {
 
     // Three modules per delta layer, the embedding and the head, and the wildcards.
     const bool vision = std::string(form) == "vl";
-    const auto& excluded = made->exclude_modules;
+    const std::vector<std::string> excluded = checkpoint::excluded_patterns(made->modules);
     const bool mtp =
         std::any_of(tensors.begin(), tensors.end(), [](const auto& t) { return t.name.starts_with("mtp."); });
     EXPECT_EQ(static_cast<int64_t>(excluded.size()), 3 * model.delta_layers + 2 + (vision ? 1 : 0) + (mtp ? 1 : 0));
@@ -114,7 +76,7 @@ TEST(Plan, BytesPerTokenOfTheNineBillionModel) {
 
 TEST(Plan, GroupsFollowTheFusedLinears) {
   const std::vector<TensorInfo> tensors = released_tensors("0.8B", "vl");
-  const Result<Plan> made = plan(tensors, {.exclude = {}, .tied = true});
+  const Result<Plan> made = plan(tensors, {.tied = true});
   ASSERT_TRUE(made.ok());
   for (const PlannedTensor& a : made->tensors) {
     for (const PlannedTensor& b : made->tensors) {
@@ -163,9 +125,9 @@ TEST(Plan, OddShapesAndTypesStay) {
 
 TEST(Plan, ExcludesWorkUnderBothPrefixesAndTakeTheirGroupAlong) {
   const std::vector<TensorInfo> tensors = released_tensors("0.8B", "vl");
-  for (const char* pattern :
-       {"model.layers.3.self_attn.k_proj", "layers.3.self_attn.k_proj", "*layers.3.*k_proj.weight"}) {
-    const Result<Plan> made = plan(tensors, {{pattern}, true, false});
+  for (const char* pattern : {"model.layers.3.self_attn.k_proj", "layers.3.self_attn.k_proj",
+                              "*layers.3.*k_proj.weight", "layers.3.*k_proj"}) {
+    const Result<Plan> made = plan(tensors, {.exclude = {pattern}, .tied = true});
     ASSERT_TRUE(made.ok()) << made.status().text();
     EXPECT_EQ(made->quantized, 150 - 3);
     const std::string attention = "model.language_model.layers.3.self_attn.";
@@ -173,8 +135,9 @@ TEST(Plan, ExcludesWorkUnderBothPrefixesAndTakeTheirGroupAlong) {
     EXPECT_EQ(find(*made, attention + "q_proj.weight").reason,
               "servers fuse it with " + attention + "k_proj, which stays");
     EXPECT_TRUE(find(*made, attention + "o_proj.weight").quantized());
+    const std::vector<std::string> excluded = checkpoint::excluded_patterns(made->modules);
     for (const char* part : {"q_proj", "k_proj", "v_proj"}) {
-      EXPECT_EQ(std::count(made->exclude_modules.begin(), made->exclude_modules.end(), attention + part), 1);
+      EXPECT_EQ(std::count(excluded.begin(), excluded.end(), attention + part), 1);
     }
   }
 }
@@ -186,9 +149,23 @@ TEST(Plan, AnExcludeThatMatchesNothingIsAnError) {
   EXPECT_EQ(none.status().code(), Code::invalid_argument);
   EXPECT_EQ(none.status().message(),
             "exclude: expected a pattern that matches a tensor, got \"*mlp.gate\", which matches none");
+  EXPECT_NE(none.status().text().find("the nearest names are mlp.gate_proj, "), std::string::npos)
+      << none.status().text();
   const Result<Plan> all = plan(tensors, {.exclude = {"*"}, .tied = true});
   ASSERT_FALSE(all.ok());
   EXPECT_EQ(all.status().code(), Code::invalid_argument);
+  // What can never be quantized need not be excluded: whoever tries means something else.
+  for (const char* pattern : {"embed_tokens", "norm", "*conv1d*", "A_log"}) {
+    const Result<Plan> made = plan(tensors, {.exclude = {pattern}, .tied = true});
+    ASSERT_FALSE(made.ok()) << pattern;
+    EXPECT_EQ(
+        made.status().message(),
+        fmt::format("exclude: expected a pattern of tensors that can be quantized, got \"{}\", which matches none",
+                    pattern));
+  }
+  for (const char* pattern : {"lm_head", "in_proj_a", "linear_attn", "layers.0.*"}) {
+    EXPECT_TRUE(plan(tensors, {.exclude = {pattern}, .tied = true}).ok()) << pattern;
+  }
 }
 
 }  // namespace

@@ -118,6 +118,7 @@ TEST_F(QuantizeFolder, TheLoaderReadsWhatWasWritten) {
     std::filesystem::remove_all(output());
     const TestCheckpoint model = TestCheckpoint::micro();
     QuantizeOptions options;
+    if (calibrated) options.recipe = uniform_recipe(Scales::max, Inputs::a4);
     for (const auto& [name, blob] : model.tensors) {
       if (calibrated) options.input_amax[std::string(model::module_name(name))] = 4;
     }
@@ -134,6 +135,7 @@ TEST_F(QuantizeFolder, TheLoaderReadsWhatWasWritten) {
 TEST_F(QuantizeFolder, FusedGroupsShareTheirScales) {
   const TestCheckpoint model = TestCheckpoint::micro();
   QuantizeOptions options;
+  options.recipe = uniform_recipe(Scales::max, Inputs::a4);
   float amax = 1;
   for (const auto& [name, blob] : model.tensors) options.input_amax[std::string(model::module_name(name))] = amax++;
   const Result<QuantizeReport> report = quantize(model, options);  // the consistency check compares the scales
@@ -267,14 +269,21 @@ TEST_F(QuantizeFolder, RefusalsNameTheirCauseAndLeaveNothing) {
        [&](auto& model, auto&) {
          for (size_t i = 0; i < 64; ++i) set_element(model.tensors[kUp + ".weight"], 7 * 64 + i, 1e-12f);
        }},
-      {"invalid argument: strategy: expected one of max, four_over_six, mse, got \"best\"",
-       [](auto&, auto& options) { options.strategy = "best"; }},
       {"invalid argument: exclude: expected a pattern that matches a tensor, got \"mlp.gate\", which matches none",
        [](auto&, auto& options) { options.exclude = {"mlp.gate"}; }},
       {"invalid argument: calibration: model.layers.0.linear_attn.in_proj_qkv: expected an input amax above 0, got 0",
        [](auto&, auto& options) {
+         options.recipe = uniform_recipe(Scales::max, Inputs::a4);
          options.input_amax = {{"lm_head", 1.f}};
        }},
+      {"unsupported: plan: expected a layout with low-rank branches, got compressed-tensors, which has none",
+       [](auto&, auto& options) {
+         options.recipe = *find_recipe("svdquant");
+         options.layout = Layout::compressed_tensors;
+       }},
+      {"invalid argument: model.layers.0.linear_attn.in_proj_qkv: expected a low-rank branch from the calibration, got "
+       "none",
+       [](auto&, auto& options) { options.recipe = *find_recipe("svdquant"); }},
       {"invalid argument: quantize: expected unquantized weights, got a checkpoint with quantization_config",
        [](auto& model, auto&) {
          model.config["quantization_config"] = {{"quant_method", "fp8"}};

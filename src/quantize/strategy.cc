@@ -25,4 +25,8 @@ Result<Strategy> find_strategy(std::string_view name) {
   return invalid_argument("strategy: expected one of {}, got \"{}\"", known, name);
 }
 
+Strategy data_free_strategy(Scales scales) {
+  return *find_strategy(scales == Scales::max ? "max" : scales == Scales::four_over_six ? "four_over_six" : "mse");
+}
+
 }  // namespace nibble::quantize

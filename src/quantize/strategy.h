@@ -1,9 +1,10 @@
-// Strategies: how block scales are chosen. Everything else (tensor scales, codes, files) is common to all of them.
+// Strategies: how block scales are chosen without data. Everything else (tensor scales, codes, files) is common to all.
 #pragma once
 
 #include <string_view>
 
 #include "base/result.h"
+#include "quantize/recipe.h"
 #include "tensor/context.h"
 #include "tensor/numeric.h"
 
@@ -18,5 +19,8 @@ struct Strategy {
 
 /// `invalid_argument` for a name that is no strategy; the message lists those that are.
 Result<Strategy> find_strategy(std::string_view name);
+
+/// The strategy of these scales; of those that need data the one that comes closest without, mse.
+Strategy data_free_strategy(Scales scales);
 
 }  // namespace nibble::quantize

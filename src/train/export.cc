@@ -38,6 +38,9 @@ Status Exporter::write(const Student& student, const Path& output) const {
   options.quantize = student.options().quantize;
   options.exclude = student.options().exclude;
   options.input_amax = student.options().input_amax;
+  if (!options.input_amax.empty()) {
+    options.recipe = quantize::uniform_recipe(quantize::Scales::max, quantize::Inputs::a4);
+  }
   options.replace = [&](const TensorInfo& info) -> Result<Tensor> {
     const auto found = stored.find(info.name);
     return found == stored.end() ? Tensor() : found->second;

@@ -100,7 +100,9 @@ Result<std::unique_ptr<Student>> Student::create(Context& cx, const Path& folder
   quantize::QuantizeOptions plan_options;
   plan_options.quantize = options.quantize;
   plan_options.exclude = options.exclude;
-  plan_options.input_amax = options.input_amax;
+  if (!options.input_amax.empty()) {
+    plan_options.recipe = quantize::uniform_recipe(quantize::Scales::max, quantize::Inputs::a4);
+  }
   NIBBLE_TRY(job, quantize::plan_folder(folder, plan_options));
   student->strategy_ = strategy;
   student->weights_ = std::move(model.weights);
@@ -150,7 +152,7 @@ Status Student::choose_quantized(const quantize::Plan& plan) {
   NIBBLE_TRY(input_scales, quantize::group_input_scales(plan, options_.input_amax));
   std::map<std::string_view, const quantize::PlannedTensor*> planned;
   for (const quantize::PlannedTensor& tensor : plan.tensors) {
-    if (tensor.quantized()) planned.emplace(tensor.source->name, &tensor);
+    if (tensor.quantized()) planned.emplace(tensor.name, &tensor);
   }
   if (options_.tie_groups) groups_.resize(static_cast<size_t>(plan.groups));
   for (size_t i = 0; i < slots_.size(); ++i) {
