@@ -1,0 +1,108 @@
+// Killed at any moment, the same command goes on, and the bytes are those of an undisturbed run.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <map>
+#include <thread>
+
+#include "base/rng.h"
+#include "tests/support/command.h"
+
+extern char** environ;
+
+namespace nibble::test {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::duration;
+using Clock = std::chrono::steady_clock;
+
+std::map<std::string, std::string> contents(const Path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) files[fs::relative(entry.path(), folder)] = *read_file(entry.path());
+  }
+  return files;
+}
+
+// Some seconds of work in twenty shards.
+std::vector<std::string> arguments(const Path& output) {
+  return {"quantize",     NIBBLE_SOURCE_DIR "/models/tiny-voice",
+          "--strategy",   "mse",
+          "--shard-size", "400KB",
+          "--threads",    "1",
+          "--output",     output.string()};
+}
+
+// Starts the command and ends it with SIGKILL after so many seconds; its exit code, or nothing when it was killed.
+std::optional<int> run_and_kill(std::vector<std::string> words, double seconds) {
+  words.insert(words.begin(), NIBBLE_BINARY);
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  posix_spawn_file_actions_t files;
+  posix_spawn_file_actions_init(&files);
+  for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    posix_spawn_file_actions_addopen(&files, fd, "/dev/null", O_RDWR, 0);
+  }
+  pid_t pid = 0;
+  EXPECT_EQ(::posix_spawn(&pid, argv[0], &files, nullptr, argv.data(), environ), 0);
+  posix_spawn_file_actions_destroy(&files);
+  std::this_thread::sleep_for(duration<double>(seconds));
+  ::kill(pid, SIGKILL);
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? std::optional<int>(WEXITSTATUS(status)) : std::nullopt;
+}
+
+TEST(Resume, KilledAtTenRandomMoments) {
+  const Scratch scratch;
+  const auto start = Clock::now();
+  ASSERT_EQ(nibble_command(arguments(scratch / "whole")).exit_code, 0);
+  const double whole_s = duration<double>(Clock::now() - start).count();
+  const std::map<std::string, std::string> expected = contents(scratch / "whole");
+  EXPECT_GT(expected.size(), 10u);
+
+  constexpr uint64_t kSeed = 7;
+  SCOPED_TRACE(kSeed);
+  Rng rng(kSeed);
+  int resumed = 0;
+  for (int i = 0; i < 10; ++i) {
+    const Path output = scratch / ("killed-" + std::to_string(i));
+    const Path partial = output.string() + ".partial";
+    const std::optional<int> code = run_and_kill(arguments(output), whole_s * rng.uniform());
+    if (code) {
+      EXPECT_EQ(*code, 0);  // it was done already
+    } else if (!fs::exists(output)) {
+      for (const auto& [name, text] : fs::exists(partial) ? contents(partial) : expected) {
+        resumed += name.ends_with(".safetensors") && fs::exists(partial) ? 1 : 0;
+      }
+      const Outcome rest = nibble_command(arguments(output));
+      ASSERT_EQ(rest.exit_code, 0) << rest.err;
+    }
+    EXPECT_EQ(contents(output), expected) << i;
+  }
+  EXPECT_GT(resumed, 0) << "no moment left a finished shard behind";
+}
+
+TEST(Resume, AnotherProcessIsToldToWait) {
+  const Scratch scratch;
+  const Path output = scratch / "out";
+  std::thread first([&] { EXPECT_FALSE(run_and_kill(arguments(output), 1.5) == 2); });
+  while (!fs::exists(output.string() + ".partial/job") && !fs::exists(output)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  const Outcome second = nibble_command(arguments(output));
+  first.join();
+  EXPECT_EQ(second.exit_code, 2);
+  EXPECT_NE(second.err.find("no other process writes"), std::string::npos) << second.err;
+}
+
+}  // namespace
+}  // namespace nibble::test
