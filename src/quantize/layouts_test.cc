@@ -56,11 +56,12 @@ class Layouts : public testing::Test {
     return entry == nullptr ? "none" : entry->info->text();
   }
 
-  // Attention FP8 per tensor, delta rule FP8 per channel, MLP NVFP4, all inputs rounded.
+  // Attention FP8 per tensor, delta rule FP8 per channel, MLP NVFP4; all inputs are rounded but those by channel, which
+  // ModelOpt scales by token.
   static QuantizeOptions mixed(Layout layout) {
     QuantizeOptions options;
     options.recipe.rules = {{"self_attn", Format::fp8, Inputs::a8, 0},
-                            {"linear_attn", Format::fp8_channel, Inputs::a8, 0},
+                            {"linear_attn", Format::fp8_channel, Inputs::a16, 0},
                             {"mlp", Format::nvfp4, Inputs::a4, 0}};
     options.layout = layout;
     float amax = 1;
@@ -98,10 +99,11 @@ TEST_F(Layouts, TheSameNumbersInBoth) {
   EXPECT_EQ(four_bits, 12u);
   const std::string query = "model.layers.3.self_attn.q_proj";
   for (const std::string& module : {query, kOut}) {
-    for (const char* part : {".weight", ".weight_scale", ".input_scale"}) {
+    for (const char* part : {".weight", ".weight_scale"}) {
       EXPECT_EQ(bytes(a, module + part), bytes(b, module + part)) << module << part;
     }
   }
+  EXPECT_EQ(bytes(a, query + ".input_scale"), bytes(b, query + ".input_scale"));
   EXPECT_EQ(text(a, query + ".weight_scale"), "[] F32");
   EXPECT_EQ(text(b, query + ".weight_scale"), "[1] F32");
   EXPECT_EQ(text(b, query + ".input_scale"), "[1] F32");
@@ -137,6 +139,17 @@ TEST_F(Layouts, TheLoaderReadsBothAsTheSameModel) {
   EXPECT_EQ(read[0].at(kUp).inputs, ops::InputRounding::nvfp4);
   EXPECT_EQ(read[0].at(kOut).format, ops::WeightFormat::fp8);
   EXPECT_FALSE(read[0].at(kOut).channel_scale.empty());
+}
+
+// Per channel with static input scales is a form of compressed-tensors alone.
+TEST_F(Layouts, ModelOptScalesInputsOfChannelsByToken) {
+  QuantizeOptions options = mixed(Layout::modelopt);
+  options.recipe.rules[1].inputs = Inputs::a8;
+  TestCheckpoint::micro().write(source());
+  EXPECT_EQ(plan_folder(source(), options).status().code(), Code::unsupported);
+  options.layout = Layout::compressed_tensors;
+  const SafetensorsFolder folder = quantize(options);
+  EXPECT_EQ(text(folder, kOut + ".input_scale"), "[1] F32");
 }
 
 TEST_F(Layouts, Fp8IsTheOpsArithmetic) {

@@ -75,6 +75,23 @@ Result<QuantizeReport> write_folder(const Path& source, const Path& folder, Tens
   return report;
 }
 
+// Forms that a layout has no words for.
+Status check_layout(const Plan& plan, Layout layout) {
+  for (const PlannedTensor& tensor : plan.tensors) {
+    if (layout == Layout::compressed_tensors && tensor.rank > 0) {
+      return unsupported("plan: expected a layout with low-rank branches, got compressed-tensors, which has none")
+          .with_hint("svdquant is served by nibble only: use --format modelopt, or the recipe gptq or awq_lite");
+    }
+    if (layout == Layout::modelopt && tensor.format == Format::fp8_channel && tensor.inputs == Inputs::a8) {
+      return unsupported(
+                 "plan: {}: expected a16 inputs beside fp8_channel, whose inputs ModelOpt scales by token, got a8",
+                 tensor.module)
+          .with_hint("give the rule \"inputs\": \"a16\" or \"format\": \"fp8\", or use --format compressed-tensors");
+    }
+  }
+  return {};
+}
+
 Result<Json> read_config(const Path& source) {
   NIBBLE_TRY(text, read_file(source / "config.json"));
   return parse_json(text, "config.json");
@@ -134,10 +151,7 @@ Result<Job> plan_folder(const Path& source, const QuantizeOptions& options) {
   if (options.recipe.transform == Transform::svdquant) plan_options.rank = options.recipe.rank;
   NIBBLE_TRY(plan, make_plan(infos, plan_options));
   plan.modules.fp8_kv = options.recipe.fp8_kv;
-  if (plan_options.rank > 0 && options.layout == Layout::compressed_tensors) {
-    return unsupported("plan: expected a layout with low-rank branches, got compressed-tensors, which has none")
-        .with_hint("svdquant is served by nibble only: use --format modelopt, or the recipe gptq or awq_lite");
-  }
+  NIBBLE_RETURN_IF_ERROR(check_layout(plan, options.layout));
   return Job{std::move(weights), std::move(*json), std::move(plan)};
 }
 

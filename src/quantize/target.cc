@@ -19,11 +19,6 @@ Status check_target(const Plan& plan, checkpoint::Layout layout, std::string_vie
                          target)
           .with_hint("give the rule \"inputs\": \"a8\", or use --format compressed-tensors");
     }
-    if (modelopt && tensor.format == Format::fp8_channel && tensor.inputs == Inputs::a8) {
-      return unsupported("target: {}: ModelOpt's FP8 by channel has input scales by token, and {} expects no others",
-                         tensor.module, target)
-          .with_hint("give the rule \"inputs\": \"a16\", or use --format compressed-tensors");
-    }
   }
   return {};
 }

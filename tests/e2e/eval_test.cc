@@ -55,7 +55,8 @@ TEST_F(EvalCommand, ComparesSeveralModelsWithTheFirst) {
 }
 
 TEST_F(EvalCommand, ActivationsAreAsStoredOrAsAsked) {
-  const std::string a16 = quantized("a16", {}), a4 = quantized("a4", {"--calib", kChats, "--samples", "2"});
+  const std::string a16 = quantized("a16", {}),
+                    a4 = quantized("a4", {"--inputs", "a4", "--calib", kChats, "--samples", "2"});
   const auto measured = [](std::vector<std::string> arguments) {
     arguments.emplace_back("--json");
     const Json json = json_of(eval(std::move(arguments)));
