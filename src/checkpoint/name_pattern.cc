@@ -97,7 +97,11 @@ std::vector<std::string> nearest_names(std::string_view pattern, std::span<const
       std::string window;
       for (size_t i = 0; i < wanted.size(); ++i) {
         const std::string& part = parts[begin + i];
-        if (!wanted[i].empty()) distance += edit_distance(wanted[i], part);
+        // By length: three of nine letters apart is nearer than three of three.
+        if (!wanted[i].empty()) {
+          distance +=
+              1000 * edit_distance(wanted[i], part) / std::max<size_t>(1, std::max(wanted[i].size(), part.size()));
+        }
         window += (i == 0 ? "" : ".") + part;
       }
       found.try_emplace(std::move(window), distance, found.size());

@@ -22,8 +22,8 @@ bool matches_name(std::string_view pattern, std::string_view name);
 bool spells_module(std::string_view pattern, std::string_view module);
 
 /// What the writer of a pattern may have meant: up to `count` runs of components of the names, as long as the pattern
-/// has components, those at the smallest edit distance first. For "mlp.gate" that is "mlp.gate_proj". For error
-/// messages.
+/// has components, those first whose components are nearest by edits for their length. For "mlp.gate" that is
+/// "mlp.gate_proj". For error messages.
 std::vector<std::string> nearest_names(std::string_view pattern, std::span<const std::string> names, size_t count = 3);
 
 }  // namespace nibble::checkpoint

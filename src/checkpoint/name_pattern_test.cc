@@ -66,6 +66,7 @@ TEST(NamePattern, NearestNamesAreRunsOfComponents) {
   EXPECT_EQ(nearest_names("mlp.gate", names, 1), std::vector<std::string>{"mlp.gate_proj"});
   EXPECT_EQ(nearest_names("*mlp.gate", names, 1), std::vector<std::string>{"mlp.gate_proj"});
   EXPECT_EQ(nearest_names("gateproj", names, 1), std::vector<std::string>{"gate_proj"});
+  EXPECT_EQ(nearest_names("mlp.gat", names, 2), (std::vector<std::string>{"mlp.gate_proj", "mlp.up_proj"}));
   EXPECT_EQ(nearest_names("lmhead", names, 1), std::vector<std::string>{"lm_head"});
   EXPECT_EQ(nearest_names("layers.12.mlp.up_proj", names, 2),
             (std::vector<std::string>{"layers.11.mlp.up_proj", "layers.0.mlp.up_proj"}));
