@@ -26,6 +26,7 @@ struct Pass {
   const Config& c;
   std::span<const Segment> segments;
   int64_t T;
+  const GradientTap& tap;
 
   Tensor f32(std::initializer_list<int64_t> tail) const {
     Shape shape{T};
@@ -38,6 +39,7 @@ struct Pass {
   }
   // [T,out] -> [T,in]
   Tensor linear(const Tensor& dy, const Tensor& x, const ops::Linear& w, ops::Linear& dw) const {
+    if (tap) tap(w, x.reshape({T, w.in}), dy.reshape({T, w.out}));
     Tensor dx = f32({w.in});
     ops::linear_vjp(cx, dy.reshape({T, w.out}), x.reshape({T, w.in}), w, dx, dw.weight);
     return dx;
@@ -136,9 +138,9 @@ Tensor mlp(const Pass& p, const Tensor& dy, const Tensor& n, const MlpWeights& w
 }  // namespace
 
 void block_vjp(Context& cx, const Config& config, const BlockWeights& w, std::span<const Segment> segments,
-               const Tensor& h_in, const BlockTrace& t, BlockWeights& g, Tensor& dh) {
+               const Tensor& h_in, const BlockTrace& t, BlockWeights& g, Tensor& dh, const GradientTap& tap) {
   const int64_t T = dh.dim(0);
-  const Pass p{cx, config, segments, T};
+  const Pass p{cx, config, segments, T, tap};
   const Tensor dn_mid = mlp(p, dh, t.n_mid, w.mlp, t.mlp, g.mlp);
   ops::add(cx, p.norm(dn_mid, t.h_mid, w.post_norm, g.post_norm), dh);
 
@@ -155,14 +157,14 @@ void block_vjp(Context& cx, const Config& config, const BlockWeights& w, std::sp
 }
 
 Status backward(Context& cx, const Weights& weights, std::span<const int32_t> ids, std::span<const Segment> segments,
-                const Tape& tape, Tensor& dhidden, Gradients& gradients) {
+                const Tape& tape, Tensor& dhidden, Gradients& gradients, const GradientTap& tap) {
   const Config& c = weights.config;
   const Arena::Scope scope(cx.arena);
   for (const Segment& s : segments) s.state->reset();
 
-  const Pass p{cx, c, segments, dhidden.dim(0)};
+  const Pass p{cx, c, segments, dhidden.dim(0), tap};
   Tensor dh = p.norm(dhidden, tape.border.back(), weights.final_norm, gradients.final_norm);
-  for (int i = c.layers; i-- > 0;) {
+  for (int i = static_cast<int>(c.layers); i-- > 0;) {
     if (cx.cancel.cancelled()) return cancelled("backward: stopped at layer {} of {}", i, c.layers);
     const Arena::Scope layer_scope(cx.arena);
     const auto at = static_cast<size_t>(i);
@@ -174,7 +176,7 @@ Status backward(Context& cx, const Weights& weights, std::span<const int32_t> id
       std::memcpy(h.raw(), tape.border[at].raw(), h.bytes());
       block_forward(cx, c, weights.blocks[at], i, segments, nullptr, h, trace);
     }
-    block_vjp(cx, c, weights.blocks[at], segments, tape.border[at], trace, gradients.blocks[at], dh);
+    block_vjp(cx, c, weights.blocks[at], segments, tape.border[at], trace, gradients.blocks[at], dh, tap);
   }
   if (!gradients.embed.empty()) ops::embed_vjp(cx, dh, ids, gradients.embed);
   return {};

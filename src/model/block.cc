@@ -128,8 +128,8 @@ void mlp(const Pass& p, const Tensor& n, const MlpWeights& w, MlpTrace& t) {
 
 }  // namespace
 
-void block_forward(Context& cx, const Config& config, const BlockWeights& w, int layer,
-                   std::span<const Segment> segments, const Tap* tap, Tensor& h, BlockTrace& t) {
+void mixer_forward(Context& cx, const Config& config, const BlockWeights& w, int layer,
+                   std::span<const Segment> segments, const Tap* tap, const Tensor& h, BlockTrace& t) {
   const int64_t T = h.dim(0);
   const Pass p{cx, config, layer, segments, tap, T};
   t.n = p.norm(h, w.input_norm);
@@ -141,11 +141,21 @@ void block_forward(Context& cx, const Config& config, const BlockWeights& w, int
     t.h_mid = p.project(t.gdn.gated.reshape({T, config.value_dim()}), w.gdn->out_proj);
   }
   ops::add(cx, h, t.h_mid);
+}
+
+void mlp_forward(Context& cx, const Config& config, const BlockWeights& w, const Tap* tap, BlockTrace& t, Tensor& h) {
+  const Pass p{cx, config, 0, {}, tap, t.h_mid.dim(0)};
   t.n_mid = p.norm(t.h_mid, w.post_norm);
   mlp(p, t.n_mid, w.mlp, t.mlp);
   const Tensor y = p.project(t.mlp.y, w.mlp.down_proj);
   std::memcpy(h.raw(), t.h_mid.raw(), h.bytes());
   ops::add(cx, y, h);
+}
+
+void block_forward(Context& cx, const Config& config, const BlockWeights& w, int layer,
+                   std::span<const Segment> segments, const Tap* tap, Tensor& h, BlockTrace& t) {
+  mixer_forward(cx, config, w, layer, segments, tap, h, t);
+  mlp_forward(cx, config, w, tap, t, h);
 }
 
 }  // namespace nibble::model

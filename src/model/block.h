@@ -65,7 +65,16 @@ constexpr ops::Gate gate_of(GateType type) {
   return type == GateType::silu ? ops::Gate::silu : ops::Gate::sigmoid;
 }
 
-/// h [T,H] becomes the layer's output. Keys, values, S and convolution columns of every segment's layer state are
+/// The first half: h_mid = h + mixer(norm(h)), left in trace.h_mid [T,H] beside the intermediates of the mixer. State
+/// and scratch as for block_forward.
+void mixer_forward(Context& cx, const Config& config, const BlockWeights& weights, int layer,
+                   std::span<const Segment> segments, const Tap* tap, const Tensor& h, BlockTrace& trace);
+
+/// The second half: h [T,H] = h_mid + mlp(norm(h_mid)) for trace.h_mid.
+void mlp_forward(Context& cx, const Config& config, const BlockWeights& weights, const Tap* tap, BlockTrace& trace,
+                 Tensor& h);
+
+/// Both. h [T,H] becomes the layer's output. Keys, values, S and convolution columns of every segment's layer state are
 /// updated; positions are not advanced. All intermediates stay in cx.arena until the caller's Scope ends.
 void block_forward(Context& cx, const Config& config, const BlockWeights& weights, int layer,
                    std::span<const Segment> segments, const Tap* tap, Tensor& h, BlockTrace& trace);
