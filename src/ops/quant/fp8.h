@@ -12,8 +12,9 @@
 namespace nibble::ops {
 
 struct Fp8Stats {
-  double energy = 0;  // sum of w^2
-  double error = 0;   // sum of (decoded - w)^2
+  double energy = 0;     // sum of w^2
+  double error = 0;      // sum of (decoded - w)^2
+  double max_error = 0;  // max |decoded - w|
 
   /// error / energy; 0 for a zero tensor.
   double relative_error() const { return energy > 0 ? error / energy : 0; }

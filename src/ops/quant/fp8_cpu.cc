@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <vector>
 
 #include "ops/quant/source_rows.h"
@@ -12,7 +13,7 @@ namespace {
 constexpr int64_t kStepsPerElement = 8;  // a division, a rounding by integer steps, two sums in f64
 
 struct RowSums {
-  double energy = 0, error = 0;
+  double energy = 0, error = 0, max_error = 0;
 };
 
 RowSums encode_row(const float* w, int64_t n, float scale, uint8_t* codes) {
@@ -22,6 +23,7 @@ RowSums encode_row(const float* w, int64_t n, float scale, uint8_t* codes) {
     const auto x = static_cast<double>(w[i]), difference = static_cast<double>(fp8_value(codes[i], scale)) - x;
     sums.energy += x * x;
     sums.error += difference * difference;
+    sums.max_error = std::max(sums.max_error, std::abs(difference));
   }
   return sums;
 }
@@ -46,6 +48,7 @@ Fp8Stats encode(const char* op, Context& cx, const Tensor& w, const Tensor& code
   for (const RowSums& one : sums) {
     stats.energy += one.energy;
     stats.error += one.error;
+    stats.max_error = std::max(stats.max_error, one.max_error);
   }
   return stats;
 }

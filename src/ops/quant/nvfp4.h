@@ -33,8 +33,9 @@ struct Nvfp4Stats {
   int64_t top_blocks = 0;    // scale byte 0x7E
   int64_t lost_rows = 0;     // rows that were not zero and became zero
   int64_t first_lost_row = -1;
-  double energy = 0;  // sum of w^2
-  double error = 0;   // sum of (decoded - w)^2
+  double energy = 0;     // sum of w^2
+  double error = 0;      // sum of (decoded - w)^2
+  double max_error = 0;  // max |decoded - w|
 
   /// error / energy; 0 for a zero tensor.
   double relative_error() const { return energy > 0 ? error / energy : 0; }

@@ -37,6 +37,7 @@ Nvfp4RowSums zero_row(const float* w, int64_t columns, uint8_t* codes) {
   Nvfp4RowSums sums;
   for (int64_t i = 0; i < columns; ++i) {
     sums.energy += static_cast<double>(w[i]) * w[i];
+    sums.max_error = std::max(sums.max_error, std::abs(w[i]));
     sums.lost = sums.lost || w[i] != 0;
   }
   sums.error = sums.energy;
@@ -140,6 +141,7 @@ Nvfp4Stats nvfp4_encode(Context& cx, const Tensor& w, Nvfp4TensorScale scale, co
     const Nvfp4RowSums& one = sums[static_cast<size_t>(row)];
     stats.energy += unit * one.energy;
     stats.error += unit * one.error;
+    stats.max_error = std::max(stats.max_error, static_cast<double>(scale.ws2) * one.max_error);
     if (one.lost && stats.lost_rows++ == 0) stats.first_lost_row = row;
   }
   return stats;

@@ -9,7 +9,8 @@ namespace nibble::ops {
 struct Nvfp4RowSums {
   // Sums of squares in units of the tensor scale, so that nothing over- or underflows whatever the size of the weights.
   double energy = 0, error = 0;
-  bool lost = false;  // had a weight that is not zero, has no code that is not zero
+  float max_error = 0;  // |decoded - w|, in the same units
+  bool lost = false;    // had a weight that is not zero, has no code that is not zero
 };
 
 /// One scale byte per block by strategy `max`.

@@ -17,11 +17,12 @@ void scales_row(const float* w, int64_t blocks, float ws2, uint8_t* scales) {
 Nvfp4RowSums encode_row(const float* w, int64_t blocks, float ws2, const uint8_t* scales, uint8_t* codes) {
   V energy[kVectorsPer16], error[kVectorsPer16];
   for (int64_t i = 0; i < kVectorsPer16; ++i) energy[i] = error[i] = hn::Zero(D());
+  V worst = hn::Zero(D());
   VI any_code = hn::Zero(I()), any_weight = hn::Zero(I());
   for (int64_t b = 0; b < blocks; ++b) {
     VI code[kVectorsPer16];
     const float scale = e4m3_to_f32(scales[b]);
-    const V step = hn::Set(D(), mul_rn(scale, ws2)), weight = hn::Set(D(), scale * scale);
+    const V step = hn::Set(D(), mul_rn(scale, ws2)), factor = hn::Set(D(), scale), weight = hn::Set(D(), scale * scale);
     for (int64_t i = 0; i < kVectorsPer16; ++i) {
       const V x = hn::LoadU(D(), w + b * kBlock + i * kLanes);
       const V ratio = hn::Div(x, step), value = round_to_e2m1(ratio);
@@ -30,6 +31,7 @@ Nvfp4RowSums encode_row(const float* w, int64_t blocks, float ws2, const uint8_t
       // No fused multiply-add: the sums shall not depend on the target either.
       energy[i] = hn::Add(energy[i], hn::Mul(weight, hn::Mul(ratio, ratio)));
       error[i] = hn::Add(error[i], hn::Mul(weight, hn::Mul(difference, difference)));
+      worst = hn::Max(worst, hn::Mul(factor, hn::Abs(difference)));
       any_code = hn::Or(any_code, code[i]);
       any_weight = hn::Or(any_weight, magnitude_bits(x));
     }
@@ -48,6 +50,7 @@ Nvfp4RowSums encode_row(const float* w, int64_t blocks, float ws2, const uint8_t
     sums.energy += lanes[0][i];
     sums.error += lanes[1][i];
   }
+  sums.max_error = hn::GetLane(hn::MaxOfLanes(D(), worst));
   int32_t code_bits = 0, weight_bits = 0;
   for (int64_t i = 0; i < kLanes; ++i) {
     code_bits |= any[0][i];
