@@ -3,23 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "io/html_page.h"
 #include "io/svg_plot.h"
 
 namespace nibble::train {
 namespace {
-
-constexpr const char* kStyle = R"(
-:root { color-scheme: light dark; --paper: #fff; --ink: #1d2430; --faint: #667085; --line: #e3e7ee; }
-@media (prefers-color-scheme: dark) { :root { --paper: #14181f; --ink: #e6e9ef; --faint: #9aa4b5; --line: #2b3240; } }
-body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; margin: 0 auto;
-  max-width: 1340px; padding: 24px; }
-h1 { font-size: 22px; margin: 0 0 16px; } h2 { font-size: 16px; margin: 28px 0 8px; }
-.grid { display: grid; gap: 20px; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); }
-figure { border: 1px solid var(--line); border-radius: 8px; margin: 0; padding: 8px; } svg { display: block; width: 100%; }
-table { border-collapse: collapse; width: 100%; } td, th { border-bottom: 1px solid var(--line); padding: 4px 8px 4px 0;
-  text-align: left; vertical-align: top; } th { color: var(--faint); font-weight: 400; width: 40%; }
-td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-)";
 
 template <class Record>
 PlotSeries series(const std::vector<Record>& records, std::string label, double Record::*member) {
@@ -38,14 +26,6 @@ std::string figure(std::string title, std::vector<PlotSeries> all) {
   if (all.empty()) return {};
   return "<figure>\n" + svg_plot({.title = std::move(title), .x_label = "step", .series = std::move(all)}) +
          "</figure>\n";
-}
-
-std::string table(const ReportRows& rows) {
-  std::string out = "<table>\n";
-  for (const auto& [name, value] : rows) {
-    out += fmt::format("<tr><th>{}</th><td>{}</td></tr>\n", xml_escape(name), xml_escape(value));
-  }
-  return out + "</table>\n";
 }
 
 void add_validation(const std::vector<EvalRecord>& evals, const char* name, double EvalRecord::*member,
@@ -110,14 +90,11 @@ std::string curves(const RunMetrics& metrics) {
 }  // namespace
 
 std::string to_html(const Report& report) {
-  const std::string title = xml_escape(report.title);
-  return fmt::format(
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>{0}</title>\n"
-      "<style>{1}</style>\n</head>\n<body>\n<h1>{0}</h1>\n<div class=\"grid\">\n"
-      "<section><h2>Results</h2>\n{2}</section>\n<section><h2>Settings</h2>\n{3}</section>\n</div>\n"
-      "<h2>Curves</h2>\n<div class=\"grid\">\n{4}</div>\n</body>\n</html>\n",
-      title, kStyle, table(summary(report)), table(report.settings), curves(report.metrics));
+  return html_page(report.title,
+                   fmt::format("<div class=\"grid\">\n<section><h2>Results</h2>\n{}</section>\n"
+                               "<section><h2>Settings</h2>\n{}</section>\n</div>\n"
+                               "<h2>Curves</h2>\n<div class=\"grid\">\n{}</div>\n",
+                               html_facts(summary(report)), html_facts(report.settings), curves(report.metrics)));
 }
 
 }  // namespace nibble::train
