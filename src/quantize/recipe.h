@@ -70,7 +70,8 @@ std::string recipe_list();
 struct Budget {
   std::optional<double> effective_bits;  // of a quantizable weight, on average
   std::optional<uint64_t> max_bytes;     // of the file
-  std::optional<double> min_tok_s;       // decoded tokens per second, by measured kernels
+  std::optional<double> min_tok_s;       // decoded tokens per second, if reading the weights is all that takes time
+  double bytes_per_second = 0;           // with min_tok_s: what the machine's memory gives
 
   bool set() const { return effective_bits || max_bytes || min_tok_s; }
 };

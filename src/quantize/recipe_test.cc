@@ -33,8 +33,8 @@ TEST(Recipe, TheBinaryHoldsTheFilesOfTheFolder) {
   }
   EXPECT_EQ(files, names);
   for (const char* name :
-       {"nvidia", "compact", "w4a4_mlp_fp8", "seeds-v1", "best", "max", "mse", "four_over_six", "local_hessian", "gptq",
-        "awq_lite", "awq_clip", "mlp_only", "svdquant", "signround", "auto_mixed"}) {
+       {"nvidia", "compact", "w4a4_mlp_fp8", "seeds-v1", "best", "best_head", "max", "mse", "four_over_six",
+        "local_hessian", "gptq", "awq_lite", "awq_clip", "mlp_only", "svdquant", "signround", "auto_mixed"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
 }
@@ -61,7 +61,7 @@ TEST(Recipe, JsonGivesItBack) {
 
 TEST(Recipe, WhatItNeeds) {
   const std::set<std::string> without_data = {"max", "mse", "four_over_six", "mlp_only"};
-  const std::set<std::string> with_head = {"nvidia", "compact"};
+  const std::set<std::string> with_head = {"nvidia", "compact", "best_head"};
   for (const Recipe& recipe : recipes()) {
     EXPECT_EQ(!recipe.needs_calibration(), without_data.contains(recipe.name)) << recipe.name;
     EXPECT_EQ(recipe.quantizes_head(), with_head.contains(recipe.name)) << recipe.name;

@@ -16,11 +16,12 @@ Json to_json(const QuantizedTensor& tensor) {
           s.lost_rows,
           s.first_lost_row,
           s.energy,
-          s.error};
+          s.error,
+          s.max_error};
 }
 
 bool from_json(const Json& json, QuantizedTensor& tensor) {
-  constexpr size_t kFields = 11;
+  constexpr size_t kFields = 12;
   if (!json.is_array() || json.size() != kFields || !json[0].is_string()) return false;
   for (size_t i = 1; i < kFields; ++i) {
     if (!json[i].is_number()) return false;
@@ -33,6 +34,7 @@ bool from_json(const Json& json, QuantizedTensor& tensor) {
   for (size_t i = 0; i < std::size(counts); ++i) *counts[i] = json[3 + i].get<int64_t>();
   s.energy = json[9].get<double>();
   s.error = json[10].get<double>();
+  s.max_error = json[11].get<double>();
   return true;
 }
 

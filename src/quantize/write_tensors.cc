@@ -247,6 +247,7 @@ Result<TensorWriter::Encoded> TensorWriter::encode_fp8(const PlannedTensor& tens
   }
   encoded.stats.energy = stats.energy;
   encoded.stats.error = stats.error;
+  encoded.stats.max_error = stats.max_error;
   return encoded;
 }
 
