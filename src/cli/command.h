@@ -37,7 +37,8 @@ struct OpenModel {
 };
 /// With `adapter`, a folder that PEFT or Unsloth saved, merged into the weights in f32 before anything else. `act` is
 /// what --act said; empty: as the checkpoint says.
-Result<OpenModel> open_model(const Path& dir, const Path& adapter = {}, const std::string& act = {});
+Result<OpenModel> open_model(const Path& dir, const Path& adapter = {}, const std::string& act = {},
+                             const checkpoint::LoadOptions& options = {});
 /// The weights alone. options.pool does the merging, too; without one a pool of all cores.
 Result<checkpoint::LoadedModel> load_model(const Path& dir, const Path& adapter,
                                            const checkpoint::LoadOptions& options = {});

@@ -25,9 +25,10 @@ Status set_activations(checkpoint::LoadedModel& model, const std::string& act) {
   return {};
 }
 
-Result<OpenModel> open_model(const Path& dir, const Path& adapter, const std::string& act) {
+Result<OpenModel> open_model(const Path& dir, const Path& adapter, const std::string& act,
+                             const checkpoint::LoadOptions& options) {
   OpenModel open;
-  NIBBLE_TRY(model, load_model(dir, adapter));
+  NIBBLE_TRY(model, load_model(dir, adapter, options));
   NIBBLE_RETURN_IF_ERROR(set_activations(model, act));
   open.model = std::make_shared<checkpoint::LoadedModel>(std::move(model));
   NIBBLE_TRY(tokenizer, text::Tokenizer::load(dir));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "checkpoint/fingerprint.h"
+#include "quantize/calibrated.h"
 
 namespace nibble::cli {
 namespace {
@@ -42,6 +43,23 @@ void round_inputs(Recipe& recipe, const std::string& inputs) {
   }
 }
 
+// "gb10=50"
+Status read_speed(QuantizeFlags& flags) {
+  if (flags.speed.empty()) return {};
+  for (const Machine& machine : kMachines) {
+    const std::string_view speed = flags.speed;
+    if (!speed.starts_with(machine.name) || speed.substr(machine.name.size()).substr(0, 1) != "=") continue;
+    const std::string number(speed.substr(machine.name.size() + 1));
+    char* end = nullptr;
+    const double tok_s = std::strtod(number.c_str(), &end);
+    if (number.empty() || *end != 0 || !(tok_s > 0)) break;
+    flags.budget.min_tok_s = tok_s;
+    flags.budget.bytes_per_second = machine.bytes_per_second;
+    return {};
+  }
+  return invalid_argument("--min-tok-s: expected gb10=N or h200=N with N tokens per second, got {}", flags.speed);
+}
+
 Json description_of(const Path& folder) {
   Json files = Json::array();
   std::error_code error;
@@ -66,7 +84,7 @@ void add_quantize_flags(CLI::App& command, QuantizeFlags& flags) {
   command.add_option("DIR", flags.dir, "a BF16, F16 or F32 checkpoint folder");
   add_adapter_flag(command, flags.adapter);
   command.add_option("--output", flags.output, "new folder for the result");
-  auto* strategy = command.add_option("--strategy", flags.strategy, "a recipe of the binary by its name (max)");
+  auto* strategy = command.add_option("--strategy", flags.strategy, "a recipe of the binary by its name (mse)");
   command.add_option("--recipe", flags.recipe, "the same, or a JSON file; list: which there are")->excludes(strategy);
   command.add_option("--format", flags.format, "layout of the output")
       ->check(CLI::IsMember({"modelopt", "compressed-tensors"}))
@@ -84,7 +102,15 @@ void add_quantize_flags(CLI::App& command, QuantizeFlags& flags) {
   command.add_option("--samples", flags.samples, "conversations to calibrate on (0 = all)")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command.add_option("--holdout", flags.holdout, "other conversations, to measure the result on");
+  command.add_option("--holdout", flags.holdout,
+                     "other conversations, to measure the result on; none: do not. Without it: what --calib\n"
+                     "has beyond --samples, or else its last tenth");
+  command
+      .add_option("--sensitivity", flags.sensitivity,
+                  "how auto_mixed judges a format: kl, by what it does to the next token,\n"
+                  "or gradient, which costs one pass for all")
+      ->check(CLI::IsMember({"kl", "gradient"}))
+      ->capture_default_str();
   auto* bits = command
                    .add_option("--effective-bits", flags.budget.effective_bits,
                                "search formats within so many bits a weight, on average")
@@ -92,8 +118,9 @@ void add_quantize_flags(CLI::App& command, QuantizeFlags& flags) {
   auto* bytes =
       command.add_option("--max-bytes", flags.budget.max_bytes, "search formats within so many bytes")->excludes(bits);
   command
-      .add_option("--min-tok-s", flags.budget.min_tok_s, "search formats that decode so many tokens per second here")
-      ->check(CLI::PositiveNumber)
+      .add_option("--min-tok-s", flags.speed,
+                  "search formats that decode so many tokens per second by the bytes they read: gb10=50 or\n"
+                  "h200=800 (240 GB/s and 4.27 TB/s)")
       ->excludes(bits)
       ->excludes(bytes);
   command.add_option("--shard-size", flags.options.shard_bytes, "bytes of one file of weights (500MB, 2GB, …)")
@@ -106,8 +133,9 @@ void add_quantize_flags(CLI::App& command, QuantizeFlags& flags) {
 }
 
 Status complete(QuantizeFlags& flags) {
+  NIBBLE_RETURN_IF_ERROR(read_speed(flags));
   if (flags.dir.empty()) return invalid_argument("quantize: expected DIR, a checkpoint folder, got none");
-  const std::string name = !flags.recipe.empty() ? flags.recipe : !flags.strategy.empty() ? flags.strategy : "max";
+  const std::string name = !flags.recipe.empty() ? flags.recipe : !flags.strategy.empty() ? flags.strategy : "mse";
   NIBBLE_TRY(recipe, quantize::find_recipe(name));
   round_inputs(recipe, flags.inputs);
   if (flags.budget.effective_bits) recipe.effective_bits = flags.budget.effective_bits;
@@ -117,7 +145,7 @@ Status complete(QuantizeFlags& flags) {
   if (flags.output.empty()) {
     return invalid_argument("quantize: expected --output OUT").with_hint("or --plan, to see what would be done");
   }
-  if (flags.calib.empty() && flags.options.recipe.needs_calibration()) {
+  if (flags.calib.empty() && quantize::needs_data(flags.options.recipe, flags.budget)) {
     return invalid_argument("quantize: expected --calib FILE, as the recipe {} needs data", flags.options.recipe.name)
         .with_hint("chat JSONL, a few hundred conversations; max, mse and four_over_six need none");
   }
@@ -125,7 +153,11 @@ Status complete(QuantizeFlags& flags) {
 }
 
 Result<std::string> other_inputs(const QuantizeFlags& flags) {
-  Json inputs = {{"samples", flags.samples}, {"adapter", description_of(flags.adapter)}};
+  Json inputs = {{"samples", flags.samples},
+                 {"own_holdout", flags.holdout.empty()},
+                 {"sensitivity", flags.sensitivity},
+                 {"budget", {flags.budget.max_bytes.value_or(0), flags.speed}},
+                 {"adapter", description_of(flags.adapter)}};
   if (!flags.calib.empty()) {
     NIBBLE_TRY(text, read_file(flags.calib));
     inputs["calib"] = checkpoint::sha256(std::vector<std::string_view>{text});

@@ -57,19 +57,41 @@ void print_plan(const quantize::Plan& plan) {
              plan.effective_bits_with_head, human_bytes(plan.bytes_per_token));
 }
 
-Json report_json(const quantize::QuantizeReport& report, const QuantizeFlags& flags) {
+Json report_json(const QuantizeResult& result, const QuantizeFlags& flags) {
+  const quantize::CalibratedReport& made = result.made;
+  const quantize::QuantizeReport& report = made.report;
+  std::map<std::string, const PlannedTensor*> planned;
+  for (const PlannedTensor& tensor : result.job->plan.tensors) planned[tensor.module] = &tensor;
+  std::map<std::string, const quantize::FormatGroup*> groups;
+  if (made.mixed) {
+    for (const quantize::FormatGroup& group : made.mixed->groups) {
+      for (const std::string& module : group.modules) groups[module] = &group;
+    }
+  }
   Json rows = Json::array();
   for (const quantize::QuantizedTensor& t : report.quantized) {
-    rows.push_back({{"module", t.module},
-                    {"format", format_name(t.format)},
-                    {"tensor_scale", t.tensor_scale},
-                    {"relative_error", t.stats.relative_error()},
-                    {"blocks", t.stats.blocks},
-                    {"blocks_at_floor", t.stats.floor_blocks},
-                    {"blocks_below_2^-6", t.stats.low_blocks},
-                    {"blocks_at_top", t.stats.top_blocks}});
+    const PlannedTensor& tensor = *planned.at(t.module);
+    const auto weights = static_cast<double>(tensor.source->shape[0] * tensor.source->shape[1]);
+    Json row = {{"module", t.module},
+                {"format", format_name(t.format)},
+                {"inputs", inputs_name(tensor.inputs)},
+                {"bits", 8 * static_cast<double>(tensor.bytes) / weights},
+                {"tensor_scale", t.tensor_scale},
+                {"relative_error", t.stats.relative_error()},
+                {"max_error", t.stats.max_error},
+                {"blocks", t.stats.blocks},
+                {"blocks_at_floor", t.stats.floor_blocks},
+                {"blocks_below_2^-6", t.stats.low_blocks},
+                {"blocks_at_top", t.stats.top_blocks}};
+    if (const auto loss = made.losses.find(t.module); loss != made.losses.end()) row["output_error"] = loss->second;
+    if (const auto note = made.notes.find(t.module); note != made.notes.end()) row["note"] = note->second;
+    if (const auto group = groups.find(t.module); group != groups.end()) row["sensitivity"] = group->second->scores;
+    rows.push_back(std::move(row));
   }
-  return {{"output", flags.output.string()},
+  const auto tok_s = [&](double bytes_per_second) {
+    return bytes_per_second / static_cast<double>(std::max<uint64_t>(1, report.bytes_per_token));
+  };
+  return {{"source", folder_name(flags.dir)},
           {"adapter", flags.adapter.empty() ? Json() : Json(flags.adapter.string())},
           {"recipe", flags.options.recipe.name},
           {"layout", flags.format},
@@ -80,11 +102,21 @@ Json report_json(const quantize::QuantizeReport& report, const QuantizeFlags& fl
           {"effective_bits", report.effective_bits},
           {"effective_bits_with_head", report.effective_bits_with_head},
           {"relative_error", report.relative_error()},
-          {"seconds", report.seconds},
+          {"calibration_tokens", made.tokens},
+          {"divergence", result.divergence ? result.divergence->json() : Json()},
+          {"roofline_tok_s",
+           {{"gb10", tok_s(kMachines[0].bytes_per_second)}, {"h200", tok_s(kMachines[1].bytes_per_second)}}},
+          {"mixed", made.mixed ? to_json(*made.mixed) : Json()},
           {"tensors", rows}};
 }
 
-void print_report(const quantize::QuantizeReport& report, const QuantizeFlags& flags) {
+void print_report(const QuantizeResult& result, const QuantizeFlags& flags) {
+  const quantize::CalibratedReport& made = result.made;
+  const std::optional<gate::Divergence>& divergence = result.divergence;
+  const quantize::QuantizeReport& report = made.report;
+  const auto tok_s = [&](double bytes_per_second) {
+    return bytes_per_second / static_cast<double>(report.bytes_per_token);
+  };
   int64_t floor = 0, blocks = 0;
   const quantize::QuantizedTensor* worst = nullptr;
   for (const quantize::QuantizedTensor& t : report.quantized) {
@@ -94,15 +126,25 @@ void print_report(const quantize::QuantizeReport& report, const QuantizeFlags& f
   }
   const std::string merged = flags.adapter.empty() ? "" : ", with adapter " + flags.adapter.string() + " merged";
   fmt::print("wrote {}{}\n\n", flags.output.string(), merged);
-  fmt::print("{}", table({{"format", fmt::format("{} ({}), {}", report.algo, flags.format, counts(report))},
-                          {"size", human_bytes(report.source_bytes) + " -> " + human_bytes(report.bytes)},
-                          {"bits a weight", fmt::format("{:.2f} of the linears, {:.2f} with the head",
-                                                        report.effective_bits, report.effective_bits_with_head)},
-                          {"read per token", human_bytes(report.bytes_per_token)},
-                          {"squared error", fmt::format("{:.6f} of the weights' energy", report.relative_error())},
-                          {"worst tensor", fmt::format("{}, {:.6f}", worst->module, worst->stats.relative_error())},
-                          {"blocks too small", fmt::format("{} of {}", floor, blocks)},
-                          {"time", fmt::format("{:.2f} s", report.seconds)}}));
+  const std::string kl =
+      divergence
+          ? fmt::format("mean {:.6f} ± {:.6f}, median {:.6f}, p99 {:.4f}; same top token {:.2f} %", divergence->mean_kl,
+                        divergence->standard_error, divergence->median_kl, divergence->p99_kl, divergence->top1 * 100)
+          : "not measured: no --calib and no --holdout";
+  fmt::print(
+      "{}",
+      table({{"format", fmt::format("{} ({}), {}", report.algo, flags.format, counts(report))},
+             {"size", human_bytes(report.source_bytes) + " -> " + human_bytes(report.bytes)},
+             {"bits a weight", fmt::format("{:.2f} of the linears, {:.2f} with the head", report.effective_bits,
+                                           report.effective_bits_with_head)},
+             {"read per token", fmt::format("{}: at most {:.0f} tok/s on a GB10, {:.0f} on an H200, {:.0f} here",
+                                            human_bytes(report.bytes_per_token), tok_s(kMachines[0].bytes_per_second),
+                                            tok_s(kMachines[1].bytes_per_second), tok_s(result.bytes_per_second_here))},
+             {"squared error", fmt::format("{:.6f} of the weights' energy", report.relative_error())},
+             {"worst tensor", fmt::format("{}, {:.6f}", worst->module, worst->stats.relative_error())},
+             {"blocks too small", fmt::format("{} of {}", floor, blocks)},
+             {"KL to the source", kl},
+             {"time", fmt::format("{:.2f} s", made.seconds)}}));
 }
 
 }  // namespace nibble::cli

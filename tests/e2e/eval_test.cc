@@ -34,7 +34,7 @@ class EvalCommand : public testing::Test {
 };
 
 TEST_F(EvalCommand, ComparesSeveralModelsWithTheFirst) {
-  const std::string max = quantized("max", {}), mse = quantized("mse", {"--strategy", "mse"});
+  const std::string max = quantized("max", {"--strategy", "max"}), mse = quantized("mse", {"--strategy", "mse"});
   const Json alone = json_of(eval({max, "--json"})), both = json_of(eval({max, mse, kModel, "--json"}));
   ASSERT_EQ(both["models"].size(), 3u) << both.dump();
   EXPECT_EQ(both["models"][0]["mean_kl"], alone["mean_kl"]);

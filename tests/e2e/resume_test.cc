@@ -61,19 +61,24 @@ std::optional<int> run_and_kill(std::vector<std::string> words, double seconds) 
   return WIFEXITED(status) ? std::optional<int>(WEXITSTATUS(status)) : std::nullopt;
 }
 
-TEST(Resume, KilledAtTenRandomMoments) {
+// Kills the command with these flags `times` times at random moments and lets it go on.
+void expect_same_bytes(const std::vector<std::string>& flags, int times) {
   const Scratch scratch;
+  const auto arguments = [&](const Path& output) {
+    std::vector<std::string> words = flags;
+    words.insert(words.end(), {"--output", output.string()});
+    return words;
+  };
   const auto start = Clock::now();
   ASSERT_EQ(nibble_command(arguments(scratch / "whole")).exit_code, 0);
   const double whole_s = duration<double>(Clock::now() - start).count();
   const std::map<std::string, std::string> expected = contents(scratch / "whole");
-  EXPECT_GT(expected.size(), 10u);
 
   constexpr uint64_t kSeed = 7;
   SCOPED_TRACE(kSeed);
   Rng rng(kSeed);
   int resumed = 0;
-  for (int i = 0; i < 10; ++i) {
+  for (int i = 0; i < times; ++i) {
     const Path output = scratch / ("killed-" + std::to_string(i));
     const Path partial = output.string() + ".partial";
     const std::optional<int> code = run_and_kill(arguments(output), whole_s * rng.uniform());
@@ -88,7 +93,20 @@ TEST(Resume, KilledAtTenRandomMoments) {
     }
     EXPECT_EQ(contents(output), expected) << i;
   }
-  EXPECT_GT(resumed, 0) << "no moment left a finished shard behind";
+  EXPECT_GT(resumed, 0) << "no moment left a finished file behind";
+}
+
+TEST(Resume, KilledAtTenRandomMoments) {
+  std::vector<std::string> flags = arguments("");
+  flags.resize(flags.size() - 2);
+  expect_same_bytes(flags, 10);
+}
+
+// Layers that were solved are not solved again.
+TEST(Resume, KilledWhileLayersAreSolved) {
+  expect_same_bytes({"quantize", NIBBLE_SOURCE_DIR "/models/tiny-voice", "--strategy", "gptq", "--calib",
+                     NIBBLE_SOURCE_DIR "/tests/golden/data/valid.jsonl", "--samples", "6", "--holdout", "none"},
+                    4);
 }
 
 TEST(Resume, AnotherProcessIsToldToWait) {
