@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "checkpoint/json_fields.h"
+#include "checkpoint/name_pattern.h"
 #include "model/names.h"
 #include "tensor/numeric.h"
 
@@ -145,26 +146,6 @@ Result<Quantization> read_hf_quant(const Json& root) {
   NIBBLE_TRY(producer, producer_of(root, kHfQuant));
   q.producer = std::move(producer);
   return q;
-}
-
-/// Iterative matching with one point to return to, so the cost is at most pattern x name.
-bool glob(std::string_view pattern, std::string_view name) {
-  size_t p = 0, n = 0, star = std::string_view::npos, resume = 0;
-  while (n < name.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      resume = n;
-    } else if (p < pattern.size() && pattern[p] == name[n]) {
-      ++p, ++n;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      n = ++resume;
-    } else {
-      return false;
-    }
-  }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
 }
 
 /// config.json's answer with what hf_quant_config.json adds.
