@@ -182,7 +182,7 @@ class Layerwise {
     }
     if (any) {
       NIBBLE_RETURN_IF_ERROR(runner.whole(
-          block, in, &moments.tap(0), [](const Batch&, const model::BlockTrace&, const Tensor&) { return Status(); }));
+          block, in, &moments.tap(), [](const Batch&, const model::BlockTrace&, const Tensor&) { return Status(); }));
     }
     for (size_t i = range.begin; i < range.end; ++i) {
       const Tensor hessian = wanted[i] ? moments.finish(static_cast<SiteKind>(i)) : Tensor();

@@ -1,8 +1,5 @@
 #include "quantize/moments.h"
 
-#include <cmath>
-#include <cstring>
-
 #include "ops/quant/nvfp4.h"
 
 namespace nibble::quantize {
@@ -33,31 +30,20 @@ Moments::Moments(Context& cx, const std::array<std::vector<Reader>, kSites>& sit
 
 void Moments::add(Collected& site, const Tensor& x) {
   const Arena::Scope scope(cx_.arena);
-  const int64_t T = x.dim(0), K = x.dim(1);
   Tensor input = x;
   if (site.input_scale > 0) {
     input = cx_.arena.f32(x.shape());
     ops::nvfp4_fake(cx_, x, {site.input_scale, false}, input);
   }
-  if (site.weights.empty()) {
-    site.weight += static_cast<double>(T);
-  } else {
-    const Tensor scaled = cx_.arena.f32(x.shape());
-    for (int64_t t = 0; t < T; ++t) {
-      const float weight = site.weights[static_cast<size_t>(first_row_ + t)], root = std::sqrt(weight);
-      for (int64_t k = 0; k < K; ++k) scaled.f32()[t * K + k] = root * input.f32()[t * K + k];
-      site.weight += weight;
-    }
-    input = scaled;
-  }
+  site.tokens += x.dim(0);
   add_moment(cx_, input, input, site.hessian.view);
 }
 
 const Tensor& Moments::finish(SiteKind kind) {
   Collected& site = collected(kind);
   NIBBLE_CHECK(site.wanted);
-  if (site.weight > 0) {
-    const auto factor = static_cast<float>(2 / site.weight);
+  if (site.tokens > 0) {
+    const auto factor = static_cast<float>(2 / static_cast<double>(site.tokens));
     for (float& value : site.hessian.view.f32_span()) value *= factor;
   }
   return site.hessian.view;

@@ -218,7 +218,7 @@ Outcome train_layer(Micro& micro, int layer, int threads, Start from, SignroundO
   std::array<std::vector<Reader>, kSites> sites = sites_of(weights.config, prefix, block);
   Moments moments(cx, sites, {true, true, true, true});
   EXPECT_TRUE(runner
-                  .whole(block, in, &moments.tap(0),
+                  .whole(block, in, &moments.tap(),
                          [&](const Batch&, const model::BlockTrace&, const Tensor& h) { return out_writer.append(h); })
                   .ok());
   EXPECT_TRUE(out_writer.commit().ok());

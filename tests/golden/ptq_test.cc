@@ -67,7 +67,7 @@ TEST_F(Ptq, HessianOfTheFirstMlpIsLlmCompressors) {
   model::BlockWeights block = model.weights.blocks[0];
   const auto sites = sites_of(model.weights.config, prefix_, block);
   Moments moments(cx_, sites, {false, false, true, false});
-  ASSERT_TRUE(runner.whole(block, in, &moments.tap(0), ignore).ok());
+  ASSERT_TRUE(runner.whole(block, in, &moments.tap(), ignore).ok());
   const Tensor hessian = moments.finish(SiteKind::mlp_in);
 
   const auto golden = Safetensors::open(kGolden / "compressed_tensors/gptq_hessian_rows.safetensors").value();
