@@ -13,6 +13,18 @@ namespace {
 constexpr const char* kAmaxFile = "input_amax.json";
 constexpr const char* kScoresFile = "sensitivity.json";
 
+constexpr Format kMeasured[] = {Format::nvfp4, Format::fp8};  // what sensitivity is measured of
+
+Status damaged(const Path& file) {
+  return corrupt("calibration record: expected one of this run, got another ({})", file.string())
+      .with_hint("remove the unfinished output and start again");
+}
+
+bool is_numbers(const Json& list, size_t count) {
+  return list.is_array() && list.size() == count &&
+         std::all_of(list.begin(), list.end(), [](const Json& item) { return item.is_number(); });
+}
+
 bool is_there(const Path& file) {
   std::error_code ignored;
   return std::filesystem::exists(file, ignored);
@@ -69,7 +81,10 @@ class CalibratedJob {
       NIBBLE_RETURN_IF_ERROR(write_file(file, Json(calibration.input_amax).dump()));
     }
     NIBBLE_TRY(json, read_json(file));
-    for (const auto& [module, amax] : json.items()) quantize_.input_amax[module] = amax.get<float>();
+    for (const auto& [module, amax] : json.items()) {
+      if (!amax.is_number()) return damaged(file);
+      quantize_.input_amax[module] = amax.get<float>();
+    }
     return {};
   }
 
@@ -92,7 +107,11 @@ class CalibratedJob {
     const Path file = output_.work() / kScoresFile;
     if (is_there(file)) {
       NIBBLE_TRY(json, read_json(file));
-      for (FormatGroup& group : groups) group.scores = json.at(group.name).get<std::vector<double>>();
+      for (FormatGroup& group : groups) {
+        const Json* scores = json.is_object() ? find_value(json, group.name.c_str()) : nullptr;
+        if (scores == nullptr || !is_numbers(*scores, std::size(kMeasured))) return damaged(file);
+        group.scores = scores->get<std::vector<double>>();
+      }
       return {};
     }
     // Four bits as they will be rounded, but for transforms, which change more than one group.
@@ -108,9 +127,8 @@ class CalibratedJob {
     if (error) return io("create folder: {} ({})", error.message(), work.string());
     NIBBLE_RETURN_IF_ERROR(solve(plan, recipe, work, "solve in four bits"));
     SolvedLayers solved(work, weights_);
-    const Format formats[] = {Format::nvfp4, Format::fp8};
     NIBBLE_RETURN_IF_ERROR(measure_sensitivity(
-        cx_, weights_, sample(), options_.sensitivity, formats,
+        cx_, weights_, sample(), options_.sensitivity, kMeasured,
         [&](const std::string& module, Format format) { return in_format(solved, module, format); }, groups,
         progress("sensitivity")));
     Json json = Json::object();
