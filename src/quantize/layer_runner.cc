@@ -36,7 +36,9 @@ Status LayerRunner::each(
     const HiddenStates& in,
     const std::function<Status(const Batch&, const Tensor&, std::span<const model::Segment>)>& body) {
   for (const Batch& batch : batches_) {
-    if (cx_.cancel.cancelled()) return cancelled("calibration: stopped");
+    if (cx_.cancel.cancelled()) {
+      return cancelled("calibration: stopped").with_hint("the same command goes on after the last finished layer");
+    }
     const Arena::Scope scope(cx_.arena);
     std::vector<model::Segment> segments;
     int64_t row = 0;
