@@ -207,6 +207,12 @@ Status AppendFile::lock() {
       .with_hint("wait for the other process to end, or name another file");
 }
 
+Status AppendFile::sync() {
+  NIBBLE_CHECK(fd_ >= 0);
+  NIBBLE_RETURN_IF_ERROR(inject("sync", path_));
+  return ::fdatasync(fd_) == 0 ? Status() : os_error("sync", path_, errno);
+}
+
 Status AppendFile::truncate(uint64_t size) {
   NIBBLE_CHECK(fd_ >= 0);
   NIBBLE_RETURN_IF_ERROR(inject("truncate", path_));

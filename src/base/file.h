@@ -80,6 +80,8 @@ class AppendFile {
   Status write(std::string_view text);
   /// For this object alone until it is destroyed; `unavailable` where another has it, in this process or any.
   Status lock();
+  /// Returns when what was written is on the disk.
+  Status sync();
   /// Leaves the first `size` bytes, of at least as many.
   Status truncate(uint64_t size);
   /// Flushes to the disk and renames to `path`, beside it, in one step. Later writes go on in the same file.

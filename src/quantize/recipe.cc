@@ -6,18 +6,13 @@
 
 #include "base/file.h"
 #include "checkpoint/name_pattern.h"
+#include "io/object_reader.h"
 #include "quantize/recipe_files.h"
 
 namespace nibble::quantize {
 namespace {
 
 constexpr size_t kMaxRules = 1024;
-
-template <class E>
-struct Word {
-  std::string_view text;
-  E value;
-};
 
 constexpr Word<Format> kFormats[] = {{"nvfp4", Format::nvfp4},
                                      {"fp8", Format::fp8},
@@ -35,107 +30,14 @@ constexpr Word<Transform> kTransforms[] = {{"none", Transform::none},
 constexpr Word<Rounding> kRoundings[] = {
     {"nearest", Rounding::nearest}, {"gptq", Rounding::gptq}, {"signround", Rounding::signround}};
 
-template <class E, size_t n>
-std::string_view text_of(const Word<E> (&words)[n], E value) {
-  for (const Word<E>& word : words) {
-    if (word.value == value) return word.text;
-  }
-  return {};
-}
-
-// What is read from one object: every key is asked for by name, and then none may be left over.
-class ObjectReader {
- public:
-  ObjectReader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {}
-
-  Status text(const char* key, std::string& out) {
-    return read(key, "a text", [&](const Json& v) {
-      if (!v.is_string()) return false;
-      out = v.get<std::string>();
-      return true;
-    });
-  }
-
-  Status flag(const char* key, bool& out) {
-    return read(key, "true or false", [&](const Json& v) {
-      if (!v.is_boolean()) return false;
-      out = v.get<bool>();
-      return true;
-    });
-  }
-
-  Status whole_number(const char* key, int64_t low, int64_t high, int64_t& out) {
-    return read(key, fmt::format("a whole number from {} to {}", low, high), [&](const Json& v) {
-      if (!v.is_number_integer() || (v.is_number_unsigned() && v.get<uint64_t>() > static_cast<uint64_t>(high))) {
-        return false;
-      }
-      out = v.get<int64_t>();
-      return out >= low && out <= high;
-    });
-  }
-
-  Status number(const char* key, double low, double high, double& out) {
-    return read(key, fmt::format("a number from {} to {}", low, high), [&](const Json& v) {
-      if (!v.is_number()) return false;
-      out = v.get<double>();
-      return out >= low && out <= high;
-    });
-  }
-
-  template <class E, size_t n>
-  Status word(const char* key, const Word<E> (&words)[n], E& out) {
-    std::string expected = "one of ";
-    for (const Word<E>& word : words) expected += (&word == words ? "" : ", ") + std::string(word.text);
-    return read(key, expected, [&](const Json& v) {
-      if (!v.is_string()) return false;
-      for (const Word<E>& word : words) {
-        if (v.get_ref<const std::string&>() != word.text) continue;
-        out = word.value;
-        return true;
-      }
-      return false;
-    });
-  }
-
-  const Json* value(const char* key) {
-    known_.emplace_back(key);
-    const auto found = json_.find(key);
-    return found == json_.end() ? nullptr : &*found;
-  }
-
-  Status finish() const {
-    for (const auto& item : json_.items()) {
-      if (std::find(known_.begin(), known_.end(), item.key()) != known_.end()) continue;
-      return corrupt("{}: expected a key among {}, got \"{}\"", where_, fmt::join(known_, ", "), item.key());
-    }
-    return {};
-  }
-
- private:
-  template <class F>
-  Status read(const char* key, const std::string& expected, F&& take) {
-    const Json* json = value(key);
-    if (json == nullptr || take(*json)) return {};
-    constexpr size_t kShown = 60;
-    std::string got = json->dump(-1, ' ', false, Json::error_handler_t::replace);
-    if (got.size() > kShown) got = got.substr(0, kShown) + "…";
-    return corrupt("{}: {}: expected {}, got {}", where_, key, expected, got);
-  }
-
-  const Json& json_;
-  std::string where_;
-  std::vector<std::string> known_;
-};
-
 Result<Rule> parse_rule(const Json& json, const std::string& where) {
-  if (!json.is_object()) return corrupt("{}: expected an object, got {}", where, json.type_name());
   ObjectReader reader(json, where);
   Rule rule;
   const bool complete = json.contains("match") && json.contains("format");
-  NIBBLE_RETURN_IF_ERROR(reader.text("match", rule.match));
-  NIBBLE_RETURN_IF_ERROR(reader.word("format", kFormats, rule.format));
-  NIBBLE_RETURN_IF_ERROR(reader.word("inputs", kInputs, rule.inputs));
-  NIBBLE_RETURN_IF_ERROR(reader.whole_number("last_layers", 1, std::numeric_limits<int32_t>::max(), rule.last_layers));
+  reader.text("match", rule.match);
+  reader.word("format", kFormats, rule.format);
+  reader.word("inputs", kInputs, rule.inputs);
+  reader.whole_number("last_layers", 1, std::numeric_limits<int32_t>::max(), rule.last_layers);
   NIBBLE_RETURN_IF_ERROR(reader.finish());
   if (!complete || rule.match.empty()) return corrupt("{}: expected match and format, got less", where);
   const bool fits = rule.inputs == Inputs::a16 || (rule.inputs == Inputs::a4 && rule.format == Format::nvfp4) ||
@@ -192,25 +94,25 @@ Recipe uniform_recipe(Scales scales, Inputs inputs) {
 
 Result<Recipe> parse_recipe(const Json& json, std::string_view where) {
   const std::string place(where);
-  if (!json.is_object()) return corrupt("{}: expected an object, got {}", place, json.type_name());
   ObjectReader reader(json, place);
   Recipe recipe;
   recipe.name = Path(place).stem().string();
-  NIBBLE_RETURN_IF_ERROR(reader.text("name", recipe.name));
-  NIBBLE_RETURN_IF_ERROR(reader.text("title", recipe.title));
+  reader.text("name", recipe.name);
+  reader.text("title", recipe.title);
+  if (!reader.ok()) return reader.finish();
   NIBBLE_TRY(rules, parse_rules(reader.value("rules"), place));
   recipe.rules = std::move(rules);
-  NIBBLE_RETURN_IF_ERROR(reader.word("scales", kScales, recipe.scales));
-  NIBBLE_RETURN_IF_ERROR(reader.word("transform", kTransforms, recipe.transform));
-  NIBBLE_RETURN_IF_ERROR(reader.word("rounding", kRoundings, recipe.rounding));
-  NIBBLE_RETURN_IF_ERROR(reader.flag("act_order", recipe.act_order));
-  NIBBLE_RETURN_IF_ERROR(reader.number("damping", 1e-9, 1, recipe.damping));
-  NIBBLE_RETURN_IF_ERROR(reader.whole_number("rank", 1, 1024, recipe.rank));
-  NIBBLE_RETURN_IF_ERROR(reader.flag("fp8_kv", recipe.fp8_kv));
-  NIBBLE_RETURN_IF_ERROR(reader.flag("untie", recipe.untie));
+  reader.word("scales", kScales, recipe.scales);
+  reader.word("transform", kTransforms, recipe.transform);
+  reader.word("rounding", kRoundings, recipe.rounding);
+  reader.flag("act_order", recipe.act_order);
+  reader.number("damping", 1e-9, 1, recipe.damping);
+  reader.whole_number("rank", 1, 1024, recipe.rank);
+  reader.flag("fp8_kv", recipe.fp8_kv);
+  reader.flag("untie", recipe.untie);
   if (json.contains("effective_bits")) {
     recipe.effective_bits = 0;
-    NIBBLE_RETURN_IF_ERROR(reader.number("effective_bits", 4.5, 16, *recipe.effective_bits));
+    reader.number("effective_bits", 4.5, 16, *recipe.effective_bits);
   } else {
     reader.value("effective_bits");
   }
@@ -245,10 +147,10 @@ Json recipe_json(const Recipe& recipe) {
 const std::vector<Recipe>& recipes() {
   static const std::vector<Recipe> list = [] {
     std::vector<Recipe> parsed;
-    for (const RecipeFile& file : recipe_files()) {
-      const Result<Json> json = parse_json(file.text, file.name);
+    for (const EmbeddedFile& file : recipe_files()) {
+      const Result<Json> json = parse_json(file.text, file.path);
       NIBBLE_CHECK(json.ok());
-      Result<Recipe> recipe = parse_recipe(*json, file.name);
+      Result<Recipe> recipe = parse_recipe(*json, file.path);
       NIBBLE_CHECK(recipe.ok());
       parsed.push_back(std::move(recipe).value());
     }

@@ -1,14 +1,11 @@
 // The files of recipes/quant, as they were when nibble was built.
 #pragma once
 
-#include <span>
-#include <string_view>
+#include "base/embedded_file.h"
 
 namespace nibble::quantize {
 
-struct RecipeFile {
-  std::string_view name, text;  // name: without .json
-};
-std::span<const RecipeFile> recipe_files();
+/// In the order of `nibble quantize --recipe list`.
+std::span<const EmbeddedFile> recipe_files();
 
 }  // namespace nibble::quantize

@@ -1,0 +1,17 @@
+# nibble_embed(HEADER room/files.h FUNCTION name FOLDER dir FILES …): sets ${FUNCTION}_cc to a source that defines
+#   nibble::<room>::FUNCTION(), which HEADER declares: the files of FOLDER, in this order, as they are when it is built.
+function(nibble_embed)
+  cmake_parse_arguments(E "" "HEADER;FUNCTION;FOLDER" "FILES" ${ARGN})
+  get_filename_component(embed_room ${E_HEADER} DIRECTORY)
+  set(embed_header ${E_HEADER})
+  set(embed_function ${E_FUNCTION})
+  set(embed_entries "")
+  foreach(file ${E_FILES})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${E_FOLDER}/${file})
+    file(READ ${E_FOLDER}/${file} embed_text)
+    string(APPEND embed_entries "      {\"${file}\", R\"embed(${embed_text})embed\"},\n")
+  endforeach()
+  set(out ${CMAKE_CURRENT_BINARY_DIR}/${E_FUNCTION}.cc)
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/embedded_files.cc.in ${out} @ONLY)
+  set(${E_FUNCTION}_cc ${out} PARENT_SCOPE)
+endfunction()
