@@ -76,6 +76,7 @@ size_t on_header(char* bytes, size_t size, size_t count, void* user) {
     exchange.too_large = true;
     return kAbort;
   }
+  exchange.response.headers_s = exchange.last_byte_s;
   if (line.substr(0, 5) == "HTTP/") {
     exchange.response.headers.clear();  // those before belong to an informational response
   } else if (const size_t colon = line.find(':'); colon != std::string_view::npos) {
@@ -88,6 +89,13 @@ int status_of(CURL* easy) {
   long status = 0;
   curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
   return static_cast<int>(status);
+}
+
+// From the start of the call until the connection stood; 0 where it was kept from an earlier call.
+double connect_s(CURL* easy) {
+  curl_off_t microseconds = 0;
+  curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &microseconds);
+  return static_cast<double>(microseconds) * 1e-6;
 }
 
 size_t on_body(char* bytes, size_t size, size_t count, void* user) {
@@ -211,7 +219,9 @@ CURLcode HttpClient::Handles::run(const HttpOptions& options, const Exchange& ex
       result = CURLE_ABORTED_BY_CALLBACK;
       break;
     }
-    if (options.idle_timeout_s > 0 && now_s() - exchange.last_byte_s > options.idle_timeout_s) {
+    const double patience_s = !exchange.any_byte && options.first_byte_timeout_s > 0 ? options.first_byte_timeout_s
+                                                                                      : options.idle_timeout_s;
+    if (patience_s > 0 && now_s() - exchange.last_byte_s > patience_s) {
       result = CURLE_OPERATION_TIMEDOUT;
       break;
     }
@@ -254,8 +264,10 @@ Result<HttpResponse> HttpClient::send(const std::string& url, const std::string_
   curl_easy_setopt(exchange.easy, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt(exchange.easy, CURLOPT_WRITEDATA, &exchange);
 
+  const double begin_s = now_s();
   const CURLcode code = handles_->run(options, exchange);
   exchange.response.status = status_of(exchange.easy);
+  exchange.response.sent_s = begin_s + connect_s(exchange.easy);
   curl_easy_reset(exchange.easy);  // it must not keep pointers into this call
   if (code == CURLE_ABORTED_BY_CALLBACK) return cancelled("http: {}: cancelled", printable(url));
   if (code != CURLE_OK && !exchange.stopped) {

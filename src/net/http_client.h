@@ -20,6 +20,7 @@ struct HttpOptions {
   double connect_timeout_s = 5;
   double timeout_s = 0;       // for the whole exchange; 0 = none
   double idle_timeout_s = 0;  // without a single byte, waiting for the first one included; 0 = none
+  double first_byte_timeout_s = 0;  // instead of idle_timeout_s before the first byte of the reply; 0 = the same
   size_t max_response_bytes = size_t{64} << 20;
   std::string bearer;   // sent as Authorization: Bearer …; never part of an error message
   HttpHeaders headers;  // beside those of the client; a name given here wins
@@ -30,6 +31,8 @@ struct HttpResponse {
   int status = 0;
   HttpHeaders headers;  // names in lower case, in the order received
   std::string body;
+  double sent_s = 0;     // base/clock.h's now_s() when the connection stood and the request was on its way
+  double headers_s = 0;  // the same when the last header line had come
 
   bool ok() const { return status >= 200 && status < 300; }
   /// The first header of that (lower-case) name, or null.

@@ -39,4 +39,9 @@ std::string sanitize_utf8(std::string_view bytes);
 /// sanitize(a[:complete_prefix(a)]) + sanitize(a[complete_prefix(a):] + b) = sanitize(a + b).
 size_t complete_prefix(std::string_view bytes);
 
+/// The first bytes of a text, at most `bytes` of them, that cut no character in two.
+inline std::string_view clipped(std::string_view text, size_t bytes) {
+  return text.size() <= bytes ? text : text.substr(0, complete_prefix(text.substr(0, bytes)));
+}
+
 }  // namespace nibble::text
