@@ -66,17 +66,18 @@ struct Info {
   Sampling default_sampling;  // from generation_config.json
 };
 
-/// Thread-safe. Requests are served one at a time, first come first served. Destruction cancels what is queued.
+/// Thread-safe. Destruction cancels what is queued or running; how many requests run at once is the engine's affair.
 class Engine {
  public:
   virtual ~Engine() = default;
   virtual const Info& info() const = 0;
 
-  /// Queues the request. `unavailable` when the queue is full, `invalid_argument` when the prompt does not fit.
+  /// Queues the request. `unavailable` when the queue is full, `invalid_argument` when the prompt does not fit,
+  /// `not_found` when a replay has no reply for it. After an error there are no events.
   virtual Status submit(Request request, Callback callback) = 0;
 
   virtual int64_t waiting() const = 0;  // requests queued, the running one not counted
-  virtual bool running() const = 0;
+  virtual bool running() const = 0;     // whether any request is
 };
 
 }  // namespace nibble::engine
