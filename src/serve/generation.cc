@@ -62,7 +62,7 @@ std::optional<ApiError> generate(const std::shared_ptr<Service>& service, const 
   if (status.code() == Code::unavailable) return queue_full();
   if (n_prompt >= service->engine->info().context) return context_overflow(n_prompt, service->engine->info().context);
   spdlog::error("serve: the engine refused a request: {}", status.text());
-  return internal_error();
+  return status.code() == Code::not_found ? internal_error(status.message()) : internal_error();
 }
 
 ApiError engine_error(engine::Finish finish, const Status& error) {
