@@ -136,6 +136,10 @@ TEST(BadFlags, EachIsExitTwoWithHelp) {
                                              {"bench", "--random", "3b"},
                                              {"bench", "--random", "0.8b", "--train"},
                                              {"bench"},
+                                             {"serve"},
+                                             {"serve", "--engine", "gpu"},
+                                             {"serve", "--engine", "replay:"},
+                                             {"serve", "--engine", "replay:x", "--act", "a4"},
                                              {"serve", NIBBLE_SOURCE_DIR "/models/tiny-voice", "--port", "x"}}) {
     EXPECT_EQ(nibble_command(words).exit_code, 2) << fmt::format("{}", fmt::join(words, " "));
   }
@@ -144,6 +148,16 @@ TEST(BadFlags, EachIsExitTwoWithHelp) {
     EXPECT_EQ(help.exit_code, 0) << command;
     EXPECT_GT(help.out.size(), 300u) << command;
   }
+}
+
+TEST(BadReplay, NamesFileAndLine) {
+  const Scratch scratch;
+  spill(scratch / "talk.jsonl", "{\"chunks\": []}\n{\"chunks\": [], \"delay\": 1}\n");
+  const std::string file = (scratch / "talk.jsonl").string();
+  const Outcome outcome = nibble_command({"serve", "--engine", "replay:" + file, "--port", "0"});
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_EQ(outcome.err.find("corrupt: " + file + ":2: expected one of the fields"), 0u) << outcome.err;
+  EXPECT_EQ(nibble_command({"serve", "--engine", "replay:" + file + "x"}).exit_code, 2);
 }
 
 }  // namespace
