@@ -64,6 +64,66 @@ TEST(Detect, AskingBeforeActing) {
                "You should search your bag."});
 }
 
+TEST(Detect, SpeakingForAnother) {
+  expect_hits(DetectorFamily::role, {"Paris.\nUser: and Spain?", "Assistant: Paris."},
+              {"The user guide: see page two.", "Ratio: two to one."});
+}
+
+TEST(Detect, KnowingNothing) {
+  expect_hits(
+      DetectorFamily::refuse,
+      {"I do not remember anything Arun said about the trip.", "I don't really remember that.",
+       "I couldn't find anything about it.", "There is nothing about that in my notes.", "I have no record of that.",
+       "You haven't told me that yet.", "I cannot recall that.", "I don’t **remember** that."},
+      {"Arun said it was moved to Friday.", "I remember it well.", "You told me about the trip."});
+}
+
+TEST(Detect, ClaimingAnAction) {
+  expect_hits(DetectorFamily::phantom,
+              {"I've saved that note.", "Timer set for five minutes.", "I’ve just **saved** it."},
+              {"I can save notes.", "You saved it yesterday."});
+  EXPECT_EQ(detect_phantom("I've saved that note.", 0)->size(), 1u);
+  EXPECT_TRUE(detect_phantom("I've saved that note.", 1)->empty());
+}
+
+TEST(Detect, EmojiAndAddresses) {
+  expect_hits(DetectorFamily::emoji, {"Nice 😀", "☀ today"}, {"Nice :)", "Room 12 #1 *", "ನಮಸ್ಕಾರ"});
+  expect_hits(DetectorFamily::url, {"See https://x.y", "See WWW.example.com", "http://a"},
+              {"See example dot com.", "The wwww sound."});
+}
+
+TEST(Detect, Addressing) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"Hello, Rajesh!", "Rajesh"},
+      {"Namaskara Asha, how are you?", "Asha"},
+      {"It is done. Good morning Élodie.", "Élodie"},
+      {"Your name is Ravi.", "Ravi"},
+      {"I think you're **Ravi**.", "Ravi"},
+      {"It is five o'clock, Meera.", "Meera"},
+      {"Thanks Kiran", "Kiran"},
+  };
+  for (const auto& [text, name] : cases) {
+    const auto found = detect(DetectorFamily::vocative, text);
+    ASSERT_TRUE(found.ok() && found->size() == 1) << text;
+    EXPECT_EQ(found->front().name, name) << text;
+  }
+  expect_hits(DetectorFamily::vocative, {}, {"Hello there!", "You are right.", "Rajesh said hello.", "Sure, it is."});
+}
+
+TEST(Detect, ByName) {
+  EXPECT_EQ(detector_family("md"), DetectorFamily::md);
+  EXPECT_EQ(detector_family("md.bold"), DetectorFamily::md);
+  EXPECT_EQ(detector_family("vocative"), DetectorFamily::vocative);
+  for (const char* other : {"", "m", "md.", "md.bald", "mdx", "think.open.x"})
+    EXPECT_FALSE(detector_family(other)) << other;
+
+  const auto bold = detect_named("md.bold", "**no** and `yes`"), all = detect_named("md", "**no** and `yes`");
+  ASSERT_TRUE(bold.ok() && all.ok());
+  EXPECT_EQ(bold->size(), 1u);
+  EXPECT_EQ(all->size(), 2u);
+  EXPECT_EQ(detect_named("bold", "x").status().code(), Code::invalid_argument);
+}
+
 TEST(Detect, SaysWhatAndWhere) {
   const auto found = detect_markdown("Say **no** and `yes`.");
   ASSERT_TRUE(found.ok());

@@ -12,7 +12,7 @@ struct DetectorPattern {
 };
 
 // clang-format off
-inline constexpr std::array<DetectorPattern, 18> kDetectorPatterns = {{
+inline constexpr std::array<DetectorPattern, 24> kDetectorPatterns = {{
     {"think.tag",
      R"re((?i)</?think(?:ing)?>|</?(?:thought|reasoning|analysis|reflection|scratchpad)>)re"},
     {"think.open",
@@ -60,6 +60,8 @@ inline constexpr std::array<DetectorPattern, 18> kDetectorPatterns = {{
      R"re((?i)</?tool_call>|</?tool_response>|</?tools>|<function=|</function>|<parameter=)re"
      R"re(|</parameter>|<\|[a-z_0-9]+\|>|\{\s*"name"\s*:\s*"[^"]+"\s*,\s*"(?:arguments)re"
      R"re(|parameters)"\s*:)re"},
+    {"role",
+     R"re((?mi)^\s*(?:user|human|assistant|system|tool|ai)\s*:\s)re"},
     {"confirm",
      R"re((?i)(?:\A|[.?!,;:]\s+)(?:so |and |or |ok(?:ay)?,? )?(?:shall|should|may|can)re"
      R"re(|could) i (?:go ahead|proceed|search|look|check|find|save|note|set|start|add|create|make)re"
@@ -69,6 +71,25 @@ inline constexpr std::array<DetectorPattern, 18> kDetectorPatterns = {{
      R"re(|fine)(?: with (?:that|you))?\s*\?|\bplease confirm\b|\b(?:just )?(?:confirm)re"
      R"re(|say yes)\b[^.?!]*\b(?:and i(?:'ll| will)|before i)\b|\bi can (?:search|look|check|save|note)re"
      R"re(|set|add)\b[^.?!]*\bif you(?:'d| would)? (?:like|want)\b)re"},
+    {"refuse",
+     R"re((?i)\b(?:do(?:es)? not|don't|did not|didn't|can(?:no| no)t|can't|could not|couldn't)re"
+     R"re(|am not able to|'m not able to|unable to)\s+(?:\w+\s+){0,2}?(?:remember|recall|find|have)re"
+     R"re(|see|know|locate)\b|\bno (?:memory|memories|record|records|notes?|information|mention)re"
+     R"re(|results?)\b|\bnothing (?:about|on|in|from|saved|stored|came up|comes up)\b|\bnot (?:in)re"
+     R"re(|found in) my (?:memory|notes|records)\b|\b(?:haven't|have not)re"
+     R"re(|never) (?:\w+\s+){0,2}?(?:told|mentioned|saved|noted|discussed|talked|shared)\b)re"},
+    {"phantom",
+     R"re((?i)\bi(?:'ve| have)? (?:just |already )?(?:saved|noted|added|set|started|created|scheduled)re"
+     R"re(|searched|looked up|checked|called|sent|booked)\b|\b(?:timer|alarm|reminder) (?:is )?set\b)re"},
+    {"emoji",
+     R"re(\p{Extended_Pictographic})re"},
+    {"url",
+     R"re((?i)\bhttps?://|\bwww\.)re"},
+    {"vocative",
+     R"re((?:\A|[.!?]\s+)(?i:hi|hello|hey|namaskara|namaste|good (?:morning|afternoon|evening|night))re"
+     R"re(|welcome(?: back)?|thanks|thank you|sure|okay|sorry),?\s+(\p{Lu}[\p{L}\p{M}]+)(?=[,.!?])re"
+     R"re(|\s*\Z)|\b(?i:your name is|you are|you're)\s+(\p{Lu}[\p{L}\p{M}]+)(?=[,.!?]|\s*\Z))re"
+     R"re(|,\s+(\p{Lu}[\p{L}\p{M}]+)[.!?]?\s*\Z)re"},
 }};
 // clang-format on
 

@@ -13,7 +13,8 @@ namespace nibble::text {
 ///   * a weekday, a month (may only where it is capitalised inside a sentence, march where it is capitalised), or a
 ///     time of day: today, tomorrow, tonight, morning, noon, …;
 ///   * a capitalised word that is not the first of its sentence, other than I.
-/// `context` is all that the reply may draw on, in one text: system prompt, conversation, results of tools. A fact is
+/// `context` is all that the reply may draw on, in one text: system prompt, conversation, and the
+/// strings and numbers in the results of tools. A fact is
 /// known if the context holds its word, case-folded and without an s at its end ("Arun's", "Fridays"). Pure, linear.
 std::vector<std::string> novel(std::string_view text, std::string_view context);
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "text/blanks.h"
+#include "text/json_reference.h"
 #include "text/json_scanner.h"
 
 namespace nibble::text {
@@ -59,39 +60,6 @@ const Json* member(const Json& object, std::string_view key) {
   return it == object.end() ? nullptr : &*it;
 }
 
-// One step of a JSON pointer (RFC 6901): "~1" stands for "/", "~0" for "~".
-std::string unescape_pointer(std::string_view token) {
-  std::string out;
-  for (size_t i = 0; i < token.size(); ++i) {
-    if (token[i] == '~' && i + 1 < token.size() && (token[i + 1] == '0' || token[i + 1] == '1')) {
-      out += token[++i] == '0' ? '~' : '/';
-    } else {
-      out += token[i];
-    }
-  }
-  return out;
-}
-
-// The target of a reference within the document, "#/$defs/city"; null if it is elsewhere or does not exist.
-const Json* resolve(std::string_view reference, const Json& root) {
-  if (!reference.starts_with('#')) return nullptr;
-  reference.remove_prefix(1);
-  const Json* at = &root;
-  while (at != nullptr && !reference.empty()) {
-    if (reference.front() != '/') return nullptr;
-    reference.remove_prefix(1);
-    const std::string token = unescape_pointer(reference.substr(0, reference.find('/')));
-    reference.remove_prefix(std::min(reference.find('/'), reference.size()));
-    if (at->is_array()) {
-      const bool index = !token.empty() && token.size() <= 6 && token.find_first_not_of("0123456789") == token.npos;
-      at = index && std::stoul(token) < at->size() ? &(*at)[std::stoul(token)] : nullptr;
-    } else {
-      at = member(*at, token);
-    }
-  }
-  return at;
-}
-
 // Adds what one schema says itself, and queues those that it refers to.
 void add_types(const Json& schema, const Json& root, TypeSet& types, std::vector<const Json*>& queue) {
   if (const Json* type = member(schema, "type")) {
@@ -112,7 +80,7 @@ void add_types(const Json& schema, const Json& root, TypeSet& types, std::vector
     for (const Json& branch : *branches) queue.push_back(&branch);
   }
   if (const Json* reference = member(schema, "$ref"); reference != nullptr && reference->is_string()) {
-    if (const Json* target = resolve(reference->get_ref<const std::string&>(), root)) queue.push_back(target);
+    if (const Json* target = resolve_reference(reference->get_ref<const std::string&>(), root)) queue.push_back(target);
   }
 }
 

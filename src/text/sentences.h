@@ -1,9 +1,9 @@
 // Cuts a stream of text into what is spoken in one breath: sentences, or parts of very long ones.
 //
 // A sentence ends
-//   * at . ! ? … । ॥ 。 ！ ？ and the terminators and closing quotes or brackets behind it, where white space follows;
-//   for
-//     … । ॥ 。 ！ ？ whatever follows;
+//   * at a terminator, one of . ! ? … । ॥ 。 ！ ？, together with the terminators and closing quotes or brackets behind
+//   it,
+//     where white space follows; at … । ॥ 。 ！ ？ whatever follows;
 //   * not at a single full stop behind an abbreviation (Dr, e.g, p.m, Rs, Jan, …), behind a single capital letter, or
 //     behind a number of one or two digits with which the sentence began;
 //   * at a line feed.
@@ -15,6 +15,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "text/span.h"
 
 namespace nibble::text {
 
@@ -39,23 +41,28 @@ class SentenceSplitter {
 
  private:
   void push(std::string_view character, char32_t scalar, std::vector<Sentence>& out);
-  bool ends_here(char32_t next) const;
-  bool full_stop_of_abbreviation() const;
+  void append(std::string_view character, char32_t scalar);
+  bool ends_before(char32_t next) const;
+  bool is_abbreviated() const;
   void cut_long(std::vector<Sentence>& out);
-  void emit(size_t size, std::vector<Sentence>& out);
+  void emit(std::vector<Sentence>& out);
 
   size_t max_characters_;
-  std::string partial_;     // the start of a character whose rest has not come
-  std::string pending_;     // the sentence so far
-  size_t begin_ = 0;        // of pending_ in the stream
-  size_t position_ = 0;     // bytes of the stream before the next character
-  size_t characters_ = 0;   // in pending_
-  size_t last_space_ = 0;   // in pending_; 0 where it has none
-  bool speaks_ = false;     // pending_ has a letter or digit
-  bool at_end_ = false;     // pending_ ends with terminators and closers
-  size_t run_begin_ = 0;    // where these begin in pending_
-  size_t terminators_ = 0;  // how many of them are terminators
-  bool hard_ = false;       // one of them ends a sentence whatever follows
+  std::string partial_;    // the start of a character whose rest has not come
+  size_t position_ = 0;    // of the next character in the stream
+  std::string pending_;    // the sentence so far
+  size_t begin_ = 0;       // of pending_ in the stream
+  size_t characters_ = 0;  // in pending_
+  Span space_;             // the last white space in pending_
+  size_t last_ = 0;        // where the last character of pending_ begins
+
+  // The terminators and closers with which pending_ ends.
+  struct Run {
+    bool open = false;
+    size_t begin = 0;        // in pending_
+    size_t terminators = 0;  // the others are closers
+    bool hard = false;       // one of them ends a sentence whatever follows
+  } run_;
 };
 
 /// All sentences of a text, in chunks of at most kSpokenCharacters as they are spoken. Their number is what
