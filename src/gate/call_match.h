@@ -7,16 +7,16 @@
 //   * A parameter that is not listed must not be given. One that the tool requires must be given; a listed one, too,
 //     unless "" is among its allowed values.
 //   * A value has a type that the tool's schema names (dict is object, float is number, tuple is array, any is string);
-//     an integer is accepted where a number is due, 5.0 is no integer, and a boolean is no number. Where all allowed
-//     values are of another type than the schema's, as the name of a variable is, this type is accepted, too.
-//   * Strings compare without spaces and , . / - _ * ^, without case, and with ' as ". Arrays compare element by
-//   element
-//     with that rule for strings. An allowed object is {"key": [allowed values]}, with "" among them for a key that may
-//     be missing, and no other keys; strings compare as above. Arrays of objects compare in order. All else is by
-//     value.
+//     an integer is accepted where a number is due, 5.0 is no integer, and a boolean is no number. Where the first
+//     allowed value is of another type than the schema's, as the name of a variable is, its type is accepted, too, and
+//     strings compare letter by letter.
+//   * Other strings compare without spaces and , . / - _ * ^, without case, and with ' as ". Arrays compare element by
+//     element with that rule; "" allows an empty one. An allowed object is {"key": [allowed values]}, with "" among
+//     them for a key that may be missing, and no other keys; its strings compare by that rule, all else in it by value.
+//     Arrays of objects compare in order. Other things compare by value.
 //   * A dot in the name of a function counts as _, which is how it is sent.
 // Beyond BFCL, an allowed value may be {"~": "regex"}, searched in the string (in NFC, ’ as '; in the JSON of what is
-// no string), or {"schema": {JSON Schema}}, for arguments in free text.
+// no string), or {"schema": {JSON Schema}}, for arguments in free text. Types are checked before either.
 #pragma once
 
 #include <cstdint>
