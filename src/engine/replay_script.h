@@ -49,7 +49,7 @@ struct ReplayScript {
 };
 
 /// At least one entry and at most 10,000, lines of at most 4 MiB, delays of at most ten minutes. `corrupt` for anything
-/// else, with name, line and field: "talk.jsonl:3: chunks[0].delay_ms: expected …, got …".
+/// else, with name, line and field: "talk.jsonl:3: chunks[0]: delay_ms: expected …, got …".
 Result<ReplayScript> parse_replay(std::string_view text, std::string name);
 
 /// The same of a file of at most 64 MiB.

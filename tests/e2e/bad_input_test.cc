@@ -156,7 +156,7 @@ TEST(BadReplay, NamesFileAndLine) {
   const std::string file = (scratch / "talk.jsonl").string();
   const Outcome outcome = nibble_command({"serve", "--engine", "replay:" + file, "--port", "0"});
   EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_EQ(outcome.err.find("corrupt: " + file + ":2: expected one of the fields"), 0u) << outcome.err;
+  EXPECT_EQ(outcome.err.find("corrupt: " + file + ":2: expected a key among"), 0u) << outcome.err;
   EXPECT_EQ(nibble_command({"serve", "--engine", "replay:" + file + "x"}).exit_code, 2);
 }
 
