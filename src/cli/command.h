@@ -21,6 +21,7 @@ using Action = std::function<Result<int>()>;
 
 void add_bench(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);
+void add_converse(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_gate(CLI::App& app, Action& action);

@@ -1,104 +1,59 @@
 #include "cli/command.h"
-#include "cli/terminal.h"
-#include "engine/local_engine.h"
-#include "gate/runner.h"
-#include "serve/server.h"
+#include "cli/gate_run.h"
 
 namespace nibble::cli {
-namespace {
-
-struct Flags {
-  Path model, api_key_file;
-  gate::GateOptions gate;
-  std::string act, thinking = "off";
-  bool exact = false, json = false;
-};
-
-// The model behind its own API on a loopback port: a case takes the way that a user's request takes.
-struct LocalServer {
-  std::unique_ptr<serve::Server> server;
-  std::string url, activations;
-};
-
-Result<LocalServer> serve_model(const Flags& flags) {
-  NIBBLE_TRY(open, open_model(flags.model, {}, flags.act));
-  NIBBLE_TRY(engine, engine::start_engine(open.model, open.tokenizer,
-                                          {.numeric = flags.exact ? Numeric::exact : Numeric::bf16_act}));
-  serve::ServeOptions options;
-  options.port = 0;
-  options.model_id = folder_name(flags.model);
-  LocalServer local;
-  NIBBLE_TRY(server, serve::Server::start(options, engine, open.tokenizer, open.chat_template));
-  local.server = std::move(server);
-  local.activations = open.model->format.activations;
-  local.url = fmt::format("http://127.0.0.1:{}", local.server->port());
-  return local;
-}
-
-Result<int> run(Flags flags) {
-  if (flags.model.empty() == flags.gate.endpoint.url.empty()) {
-    return invalid_argument("gate: expected either --model DIR or --endpoint URL");
-  }
-  if (!flags.act.empty() && flags.model.empty()) {
-    return invalid_argument("gate: --act belongs to --model; a served model has what its server was started with");
-  }
-  flags.gate.endpoint.cancel = interrupt_token();
-  flags.gate.endpoint.thinking =
-      flags.thinking == "default" ? std::nullopt : std::optional<bool>(flags.thinking == "on");
-  if (!flags.api_key_file.empty()) {
-    NIBBLE_TRY(key, serve::read_api_key(flags.api_key_file));
-    flags.gate.endpoint.api_key = key;
-  }
-  LocalServer local;
-  if (!flags.model.empty()) {
-    NIBBLE_TRY(started, serve_model(flags));
-    local = std::move(started);
-    flags.gate.endpoint.url = local.url;
-  }
-  ProgressBar bar("gate");
-  NIBBLE_TRY(report, gate::run_gate(flags.gate, bar.callback()));
-  report.activations = local.activations;
-  if (flags.json) {
-    print_json(gate::to_json(report));
-  } else {
-    fmt::print("{}", gate::to_text(report));
-  }
-  return 0;
-}
-
-}  // namespace
 
 void add_gate(CLI::App& app, Action& action) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<GateFlags>();
+  flags->command = "gate";
+  flags->default_recipe = "companion";
   CLI::App* command =
       app.add_subcommand("gate", "Play behaviour cases against a model or any OpenAI-compatible server");
   command->footer(
-      "Every case is a short conversation: the user's turns, which tool must be called with which words, the results\n"
-      "that are fed back, and what the answer must say. A case passes when all its turns do. Manners are counted "
-      "apart:\n"
-      "thinking aloud, markdown, asking for leave.\n\n"
-      "  nibble gate --model models/tiny-voice --cases cases.jsonl\n"
-      "  nibble gate --endpoint http://127.0.0.1:8000 --cases cases.jsonl --json");
-  command->add_option("--model", flags->model, "a checkpoint folder, served on loopback for the run");
-  add_act_flag(*command, flags->act, "--model");
-  command->add_option("--endpoint", flags->gate.endpoint.url, "base URL of a running server");
-  command->add_option("--endpoint-model", flags->gate.endpoint.model,
-                      "model id to ask for (default: the first listed)");
-  command->add_option("--api-key-file", flags->api_key_file, "file with the server's key");
-  command->add_option("--cases", flags->gate.cases, "cases as JSONL")->required();
-  command->add_option("--limit", flags->gate.limit, "play the first N cases (0 = all)")->check(CLI::NonNegativeNumber);
-  command->add_option("--sample", flags->gate.sample, "play N of them, every category with its share (0 = all)")
+      "A case is a short conversation: what the user says, how tools answer, and what must hold of the replies. Gates\n"
+      "are rates over cases, findings of detectors over all replies, and latencies (docs/gates.md).\n\n"
+      "  nibble gate --model DIR --output runs/today\n"
+      "  nibble gate --endpoint http://127.0.0.1:8000 --against DIR\n"
+      "  nibble gate --model models/tiny-voice --cases cases.jsonl\n\n"
+      "Exit codes: 0 all judged gates pass, 1 one does not, 2 a server that does not answer or a wrong recipe.");
+  add_play_flags(*command, *flags);
+  command->add_option("--cases", flags->cases, "further cases as JSON Lines, in the form of the small world");
+  command->add_option("--sample", flags->sample, "play N cases, every category with its share (0 = all)")
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--max-tokens", flags->gate.endpoint.max_tokens, "longest reply")
-      ->check(CLI::Range(1, 1 << 20))
+  command->add_flag("--quick", flags->quick, "five cases only: does it work at all?");
+  command->add_option("--repeat", flags->run.repeats, "play every case so often, with seeds 1, 2, …")
+      ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_option("--thinking", flags->thinking, "enable_thinking: on, off, or default (leave it out)")
-      ->check(CLI::IsMember({"on", "off", "default"}))
-      ->capture_default_str();
-  command->add_option("--jobs", flags->gate.jobs, "cases in flight")->check(CLI::Range(1, 256))->capture_default_str();
-  command->add_flag("--exact", flags->exact, "with --model: f32 activations");
-  command->add_flag("--json", flags->json, "print one JSON document");
-  command->callback([flags, &action] { action = [flags] { return run(*flags); }; });
+  command->add_option("--against", flags->against, "a second server (URL) or model (folder): the same cases, compared");
+  command->add_flag("--hardened", flags->hardened,
+                    "play every case twice, the second time with the recipe's hardened prompt");
+  command->add_option("--hardened-file", flags->hardened_file, "the hardened prompt, instead of the recipe's");
+  command->add_flag("--strict-ci", flags->report.strict, "a rate passes only if its whole 95 % interval does");
+  command->add_flag("--fail-fast", flags->run.fail_fast, "stop at the first case that fails");
+  command->add_option("--save-baseline", flags->save_baseline, "keep which cases passed, for later runs");
+  command->add_option("--baseline", flags->baseline, "say what changed since that run");
+  command->add_flag("--fail-on-regression", flags->fail_on_regression, "exit code 1 when something got worse");
+  command->callback([flags, &action] { action = [flags] { return run_gate_command(*flags); }; });
+}
+
+void add_converse(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<GateFlags>();
+  flags->command = "converse";
+  flags->default_recipe = "converse";
+  flags->play.play_on = true;
+  CLI::App* command = app.add_subcommand("converse", "Hold scripted conversations and say what went wrong in them");
+  command->footer(
+      "31 conversations of up to 20 turns in 8 categories, with mock tools, an interruption and silences. A "
+      "conversation\n"
+      "goes on after a turn that fails, and passes when all of its turns do.\n\n"
+      "  nibble converse --model DIR --output runs/talk\n"
+      "  nibble converse --endpoint http://127.0.0.1:8000 --sessions 44 --messages 514");
+  add_play_flags(*command, *flags);
+  command->add_option("--sessions", flags->sessions, "repeat the conversations, reseeded, until so many were held")
+      ->check(CLI::Range(int64_t{1}, int64_t{100'000}));
+  command->add_option("--messages", flags->messages, "and until the user has said so many messages")
+      ->check(CLI::Range(int64_t{1}, int64_t{1'000'000}));
+  command->callback([flags, &action] { action = [flags] { return run_gate_command(*flags); }; });
 }
 
 }  // namespace nibble::cli

@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
   cli::add_inspect(app, action);
   cli::add_quantize(app, action);
   cli::add_chat(app, action);
+  cli::add_converse(app, action);
   cli::add_serve(app, action);
   cli::add_train(app, action);
   cli::add_eval(app, action);

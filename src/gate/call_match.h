@@ -27,7 +27,7 @@
 #include <string_view>
 
 #include "base/result.h"
-#include "gate/judge.h"
+#include "gate/reply.h"
 #include "io/json.h"
 
 namespace nibble::gate {

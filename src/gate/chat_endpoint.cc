@@ -6,36 +6,14 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "gate/chat_stream.h"
+#include "net/sse_reader.h"
 
 namespace nibble::gate {
 namespace {
 
 constexpr double kMaxBackoff_s = 8;
-
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-// The member of an object, or null where there is none.
-const Json& member(const Json& json, const char* key) {
-  static const Json null;
-  const auto found = json.is_object() ? json.find(key) : json.end();
-  return json.is_object() && found != json.end() ? *found : null;
-}
-
-std::string text_or_empty(const Json& json) {
-  return json.is_string() ? json.get<std::string>() : std::string();
-}
-
-Result<ToolCall> parse_call(const Json& json) {
-  const Json& function = member(json, "function");
-  const Json& name = member(function, "name");
-  const Json& arguments = member(function, "arguments");
-  if (!name.is_string()) return corrupt("chat reply: tool_calls: expected function.name, got {}", name.type_name());
-  return ToolCall{.id = text_or_empty(member(json, "id")),
-                  .name = name.get<std::string>(),
-                  .arguments = arguments.is_string() ? arguments.get<std::string>() : dump(arguments)};
-}
+constexpr const char* kChatPath = "/v1/chat/completions";
 
 // The API root without a trailing slash or /v1.
 std::string root_of(std::string url) {
@@ -63,37 +41,28 @@ Status status_error(const std::string& path, const net::HttpResponse& response) 
   return fail(code, "{}: expected status 200, got {}: {}", path, response.status, error_text(response.body));
 }
 
-double retry_after_s(const net::HttpResponse& response, double otherwise) {
+// Negative where the server asked for nothing.
+double retry_after_s(const net::HttpResponse& response) {
   const std::string* text = response.header("retry-after");
   int seconds = 0;
-  if (text == nullptr) return otherwise;
+  if (text == nullptr) return -1;
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), seconds);
-  return error == std::errc() && seconds >= 0 ? seconds : otherwise;
+  return error == std::errc() && seconds >= 0 ? seconds : -1;
+}
+
+size_t characters(std::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+// From the clock of the call to that of the request: making a connection is not the model's time.
+void shift(ReplyTimes& times, double ms) {
+  for (double* at : {&times.headers_ms, &times.first_chunk_ms, &times.first_answer_ms, &times.end_ms}) {
+    if (*at >= 0) *at -= ms;
+  }
+  for (double& at : times.answer_ms) at -= ms;
 }
 
 }  // namespace
-
-Result<Reply> parse_reply(std::string_view body) {
-  NIBBLE_TRY(json, parse_json(body, "chat reply"));
-  const Json& choices = member(json, "choices");
-  if (!choices.is_array() || choices.empty() || !member(choices[0], "message").is_object()) {
-    return corrupt("chat reply: expected choices[0].message, got {}", body.substr(0, 200));
-  }
-  const Json& message = member(choices[0], "message");
-  const Json& content = member(message, "content");
-  if (!content.is_string() && !content.is_null()) {
-    return corrupt("chat reply: expected content to be a string, got {}", content.type_name());
-  }
-  Reply reply;
-  reply.content = text_or_empty(content);
-  reply.reasoning = text_or_empty(member(message, "reasoning_content"));
-  if (reply.reasoning.empty()) reply.reasoning = text_or_empty(member(message, "reasoning"));
-  for (const Json& call_json : member(message, "tool_calls")) {
-    NIBBLE_TRY(call, parse_call(call_json));
-    reply.calls.push_back(std::move(call));
-  }
-  return reply;
-}
 
 Json assistant_message(const Reply& reply) {
   Json message = {{"role", "assistant"}, {"content", reply.content}};
@@ -121,27 +90,42 @@ Status ChatEndpoint::wait(double seconds) const {
   return {};
 }
 
-Result<std::string> ChatEndpoint::send(const std::string& path, const std::string* body) {
+net::HttpOptions ChatEndpoint::http_options() const {
   net::HttpOptions http;
-  http.timeout_s = options_.timeout_s;
+  http.timeout_s = options_.reply_s;
+  http.idle_timeout_s = options_.idle_s;
+  http.first_byte_timeout_s = options_.first_token_s;
   http.bearer = options_.api_key;
   http.cancel = options_.cancel;
-  const std::string url = options_.url + path;
+  return http;
+}
+
+Status ChatEndpoint::with_retries(const std::function<Attempt()>& attempt) {
   double backoff = options_.first_backoff_s;
-  for (int attempt = 0;; ++attempt) {
-    auto response = body == nullptr ? client_.get(url, http) : client_.post(url, *body, http);
-    if (response.ok() && response->ok()) return std::move(response->body);
-    const Status error = response.ok() ? status_error(path, *response) : response.status();
-    if (error.code() != Code::unavailable || attempt == options_.retries) return error;
-    const double pause = response.ok() ? retry_after_s(*response, backoff) : backoff;
-    NIBBLE_RETURN_IF_ERROR(wait(std::min(pause, kMaxBackoff_s)));
+  for (int i = 0;; ++i) {
+    const Attempt made = attempt();
+    if (made.status.code() != Code::unavailable || i == options_.retries) return made.status;
+    NIBBLE_RETURN_IF_ERROR(wait(std::min(made.retry_after_s >= 0 ? made.retry_after_s : backoff, kMaxBackoff_s)));
     backoff *= 2;
     ++retried_;
   }
 }
 
+Result<std::string> ChatEndpoint::send(const std::string& path, const std::string* body) {
+  std::string answer;
+  const std::string url = options_.url + path;
+  NIBBLE_RETURN_IF_ERROR(with_retries([&]() -> Attempt {
+    auto response = body == nullptr ? client_.get(url, http_options()) : client_.post(url, *body, http_options());
+    if (!response.ok()) return {response.status()};
+    if (!response->ok()) return {status_error(path, *response), retry_after_s(*response)};
+    answer = std::move(response->body);
+    return {};
+  }));
+  return answer;
+}
+
 Result<std::vector<std::string>> ChatEndpoint::models() {
-  NIBBLE_TRY(body, send("/v1/models", nullptr));
+  NIBBLE_TRY(body, send("/v1/models"));
   NIBBLE_TRY(json, parse_json(body, "/v1/models"));
   std::vector<std::string> ids;
   for (const Json& model : member(json, "data")) {
@@ -151,16 +135,54 @@ Result<std::vector<std::string>> ChatEndpoint::models() {
   return ids;
 }
 
-Result<Reply> ChatEndpoint::complete(const Json& messages, const Json& tools) {
-  Json request = {{"model", options_.model},
-                  {"messages", messages},
-                  {"max_tokens", options_.max_tokens},
-                  {"temperature", options_.temperature}};
-  if (!tools.empty()) request["tools"] = tools;
-  if (options_.thinking) request["chat_template_kwargs"] = {{"enable_thinking", *options_.thinking}};
-  const std::string body = dump(request);
-  NIBBLE_TRY(answer, send("/v1/chat/completions", &body));
-  return parse_reply(answer);
+ChatEndpoint::Attempt ChatEndpoint::stream(const std::string& body, const ChatRequest& request, StreamedReply& reply) {
+  ChatStream chat;
+  net::SseReader events;
+  Status status;  // of what the stream says, while the exchange itself is fine
+  const double begin_s = now_s();
+  bool too_late = false;
+  const auto on_data = [&](std::string_view bytes) {
+    const double at_ms = (now_s() - begin_s) * 1e3;
+    const Status fed = events.feed(bytes, [&](const net::SseEvent& event) {
+      status = chat.take(event.data, at_ms);
+      return status.ok();
+    });
+    if (!fed.ok()) status = fed;
+    too_late = !chat.begun() && at_ms > options_.first_token_s * 1e3;
+    StreamedReply& so_far = chat.reply();
+    so_far.interrupted =
+        request.interrupt_after_chars > 0 && characters(so_far.reply.content) >= request.interrupt_after_chars;
+    return status.ok() && !too_late && !so_far.interrupted;
+  };
+  const auto response = client_.post_stream(options_.url + kChatPath, body, http_options(), on_data);
+  if (!status.ok()) return {status};
+  if (too_late) return {unavailable("{}: expected a first token within {} s", options_.url, options_.first_token_s)};
+  if (!response.ok()) {
+    const bool broke_early = response.status().code() == Code::io && !chat.begun();
+    return {broke_early ? unavailable("{}", response.status().message()) : response.status()};
+  }
+  if (!response->ok()) return {status_error(kChatPath, *response), retry_after_s(*response)};
+  if (!chat.reply().interrupted) {
+    if (Status end = chat.end(); !end.ok()) return {end};
+  }
+  reply = std::move(chat.reply());
+  reply.times.headers_ms = (response->headers_s - begin_s) * 1e3;
+  reply.times.end_ms = (now_s() - begin_s) * 1e3;
+  shift(reply.times, (response->sent_s - begin_s) * 1e3);
+  return {};
+}
+
+Result<StreamedReply> ChatEndpoint::complete(const ChatRequest& request) {
+  Json json = request.params;
+  json["model"] = options_.model;
+  json["messages"] = request.messages;
+  if (!request.tools.empty()) json["tools"] = request.tools;
+  json["stream"] = true;
+  json["stream_options"] = {{"include_usage", true}};
+  const std::string body = dump(json);
+  StreamedReply reply;
+  NIBBLE_RETURN_IF_ERROR(with_retries([&] { return stream(body, request, reply); }));
+  return reply;
 }
 
 }  // namespace nibble::gate

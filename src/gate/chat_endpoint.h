@@ -1,44 +1,51 @@
-// One OpenAI-compatible server, asked for whole replies.
+// One OpenAI-compatible server, asked for streamed replies.
 #pragma once
 
-#include <optional>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/cancel.h"
 #include "base/result.h"
-#include "gate/judge.h"
+#include "gate/reply.h"
 #include "io/json.h"
 #include "net/http_client.h"
 
 namespace nibble::gate {
 
 struct EndpointOptions {
-  std::string url;       // http://host:port, with or without /v1
-  std::string api_key;   // may be empty
-  std::string model;     // the id that requests name
-  int max_tokens = 110;  // new tokens a reply
-  double temperature = 0;
-  std::optional<bool> thinking = false;  // chat_template_kwargs.enable_thinking; nothing = the template's own default
-  double timeout_s = 300;                // for one reply
-  int retries = 3;                       // further attempts after a transport failure
-  double first_backoff_s = 0.5;          // doubled with each attempt, at most 8 s; Retry-After wins where it is sent
+  std::string url;      // http://host:port, with or without /v1
+  std::string api_key;  // may be empty
+  std::string model;    // the id that requests name; empty: the first that the server lists
+
+  double first_token_s = 60;  // how long a reply may be silent before its first token,
+  double idle_s = 30;         // between two bytes,
+  double reply_s = 300;       // and until it is whole
+
+  int retries = 3;               // further attempts where no token came
+  double first_backoff_s = 0.5;  // doubled with each attempt, at most 8 s; Retry-After wins where it is sent
   CancelToken cancel;
 };
 
-/// The reply in the body of a chat completion: choices[0].message. Arguments given as an object become their JSON text;
-/// null and absent fields are empty. `corrupt` for anything else.
-Result<Reply> parse_reply(std::string_view body);
+struct ChatRequest {
+  Json messages = Json::array();
+  Json tools = Json::array();    // empty: none are sent
+  Json params = Json::object();  // further fields of the request: temperature, max_tokens, seed, …
+  /// The connection is closed once the content holds so many characters, as when a user speaks over the reply; 0 = not.
+  size_t interrupt_after_chars = 0;
+};
 
-/// The message that puts a reply into the history, and the one that answers its first call.
+/// The message that puts a reply into the history, and the one that answers a call.
 Json assistant_message(const Reply& reply);
 Json tool_message(const ToolCall& call, const std::string& result);
 
 /// Keeps a connection; one call at a time, so one object a thread.
 ///
-/// What never got an answer is tried again: no byte of a response, or status 408, 429 or 5xx. Errors of both calls:
+/// What got no token is tried again: no byte of a response, status 408, 429 or 5xx, a stream that ended before its
+/// first chunk, a first token that took too long. A wrong answer never is, nor one that began. Errors:
 ///   unavailable       still so after the last attempt
-///   io                the reply broke off after its first byte; it is not tried again
+///   io                the reply broke off after its first token
 ///   invalid_argument  the server refused the request: 4xx, with the server's own words
 ///   corrupt           an answer that is not the API's
 ///   cancelled
@@ -48,12 +55,22 @@ class ChatEndpoint {
 
   /// The ids of /v1/models.
   Result<std::vector<std::string>> models();
-  Result<Reply> complete(const Json& messages, const Json& tools);
+  Result<StreamedReply> complete(const ChatRequest& request);
 
+  /// Any path of the API, with the same retries: GET without a body.
+  Result<std::string> send(const std::string& path, const std::string* body = nullptr);
+
+  const EndpointOptions& options() const { return options_; }
   int retried() const { return retried_; }
 
  private:
-  Result<std::string> send(const std::string& path, const std::string* body);
+  struct Attempt {
+    Status status;              // ok, or why not
+    double retry_after_s = -1;  // what the server asked for, where it did
+  };
+  Status with_retries(const std::function<Attempt()>& attempt);
+  Attempt stream(const std::string& body, const ChatRequest& request, StreamedReply& reply);
+  net::HttpOptions http_options() const;
   Status wait(double seconds) const;
 
   EndpointOptions options_;

@@ -3,9 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <thread>
 
-#include "base/rng.h"
-#include "tests/support/loopback_server.h"
+#include "tests/support/chat_server.h"
 
 namespace nibble::gate {
 namespace {
@@ -14,7 +15,10 @@ using test::LoopbackConnection;
 using test::LoopbackRequest;
 using test::LoopbackServer;
 
-const char* const kHello = R"({"choices":[{"message":{"role":"assistant","content":"Hello"}}]})";
+void say_hello(LoopbackConnection& connection) {
+  connection.send(std::string(test::kStreamHead) + test::chat_events({.content = "Hello"}));
+  connection.close();
+}
 
 EndpointOptions options_for(const LoopbackServer& server) {
   EndpointOptions options;
@@ -24,78 +28,71 @@ EndpointOptions options_for(const LoopbackServer& server) {
   return options;
 }
 
-Json hello() {
-  return Json::array({{{"role", "user"}, {"content", "Hi"}}});
-}
-
-TEST(ParseReply, ReadsWhatServersSend) {
-  const auto reply = parse_reply(
-      R"({"choices":[{"message":{"content":null,"reasoning_content":"r","tool_calls":[
-          {"id":"1","type":"function","function":{"name":"a","arguments":"{\"x\": 1}"}},
-          {"function":{"name":"b","arguments":{"y":2}}}]}}]})");
-  ASSERT_TRUE(reply.ok()) << reply.status().text();
-  EXPECT_EQ(reply->content, "");
-  EXPECT_EQ(reply->reasoning, "r");
-  ASSERT_EQ(reply->calls.size(), 2u);
-  EXPECT_EQ(reply->calls[0].arguments, R"({"x": 1})");
-  EXPECT_EQ(reply->calls[1].arguments, R"({"y":2})");
-  EXPECT_EQ(parse_reply(R"({"choices":[{"message":{"content":"c","reasoning":"r","tool_calls":null}}]})")->reasoning,
-            "r");
-}
-
-TEST(ParseReply, RefusesTheRest) {
-  for (const char* body :
-       {"", "{}", "[]", "null", R"({"choices":[]})", R"({"choices":{}})", R"({"choices":[{}]})",
-        R"({"choices":[{"message":{"content":[]}}]})", R"({"choices":[{"message":{"tool_calls":[{}]}}]})",
-        R"({"choices":[{"message":{"tool_calls":[1]}}]})", "<html>"}) {
-    EXPECT_EQ(parse_reply(body).status().code(), Code::corrupt) << body;
-  }
-}
-
-TEST(ParseReply, SurvivesMutations) {
-  const std::string good = R"({"choices":[{"message":{"content":null,"tool_calls":[{"function":{"name":"a"}}]}}]})";
-  Rng rng(3);
-  for (int round = 0; round < 3000; ++round) {
-    std::string body = good;
-    for (uint32_t i = 0, n = 1 + rng.below(3); i < n; ++i) {
-      const size_t at = rng.below(static_cast<uint32_t>(body.size()));
-      body[at] = good[rng.below(static_cast<uint32_t>(good.size()))];
-    }
-    const auto reply = parse_reply(body);
-    EXPECT_TRUE(reply.ok() || reply.status().code() == Code::corrupt) << reply.status().text();
-  }
+ChatRequest hello() {
+  return {.messages = Json::array({{{"role", "user"}, {"content", "Hi"}}})};
 }
 
 TEST(History, AReplyGoesBackAsItCame) {
   const Reply reply{.content = "Hm.", .reasoning = "r", .calls = {{"7", "a", R"({"x":1})"}}};
-  const Json message = assistant_message(reply);
-  const auto again = parse_reply(Json({{"choices", {{{"message", message}}}}}).dump());
-  ASSERT_TRUE(again.ok()) << again.status().text();
-  EXPECT_EQ(assistant_message(*again), message);
+  EXPECT_EQ(assistant_message(reply).dump(),
+            R"({"role":"assistant","content":"Hm.","reasoning_content":"r","tool_calls":[{"id":"7","type":"function",)"
+            R"("function":{"name":"a","arguments":"{\"x\":1}"}}]})");
   EXPECT_FALSE(assistant_message({.content = "Hm."}).contains("tool_calls"));
   EXPECT_EQ(tool_message(reply.calls[0], "{}").dump(), R"({"role":"tool","tool_call_id":"7","content":"{}"})");
 }
 
-TEST(ChatEndpoint, SendsWhatTheRuleSays) {
+TEST(ChatEndpoint, SendsWhatTheRequestSays) {
   std::string head, body;
   LoopbackServer server([&](const LoopbackRequest& request, LoopbackConnection& connection) {
     head = request.head;
     body = request.body;
-    connection.reply(200, kHello);
+    say_hello(connection);
   });
   EndpointOptions options = options_for(server);
   options.api_key = "key";
-  const auto reply = ChatEndpoint(options).complete(hello(), Json::array({"tool"}));
+  ChatRequest request = hello();
+  request.tools = Json::array({"tool"});
+  request.params = {{"temperature", 0}};
+  const auto reply = ChatEndpoint(options).complete(request);
   ASSERT_TRUE(reply.ok()) << reply.status().text();
-  EXPECT_EQ(reply->content, "Hello");
+  EXPECT_EQ(reply->reply.content, "Hello");
   EXPECT_EQ(head.substr(0, 36), "POST /v1/chat/completions HTTP/1.1\r\n");
   EXPECT_NE(head.find("Authorization: Bearer key\r\n"), std::string::npos);
-  EXPECT_EQ(body, R"({"model":"m","messages":[{"role":"user","content":"Hi"}],"max_tokens":110,"temperature":0.0,)"
-                  R"("tools":["tool"],"chat_template_kwargs":{"enable_thinking":false}})");
-  options.thinking.reset();
-  ASSERT_TRUE(ChatEndpoint(options).complete(hello(), Json::array()).ok());
-  EXPECT_EQ(body.find("chat_template_kwargs"), std::string::npos);
+  EXPECT_EQ(body, R"({"temperature":0,"model":"m","messages":[{"role":"user","content":"Hi"}],"tools":["tool"],)"
+                  R"("stream":true,"stream_options":{"include_usage":true}})");
+  ASSERT_TRUE(ChatEndpoint(options).complete(hello()).ok());
   EXPECT_EQ(body.find("tools"), std::string::npos);
+}
+
+TEST(ChatEndpoint, TimesAReply) {
+  LoopbackServer server([](const LoopbackRequest&, LoopbackConnection& connection) {
+    connection.send(test::kStreamHead);
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    connection.send(test::chat_events({.content = "Hello"}));
+    connection.close();
+  });
+  const auto reply = ChatEndpoint(options_for(server)).complete(hello());
+  ASSERT_TRUE(reply.ok()) << reply.status().text();
+  const ReplyTimes& times = reply->times;
+  EXPECT_GE(times.headers_ms, 0);
+  EXPECT_LE(times.headers_ms, times.first_chunk_ms);
+  EXPECT_GE(times.first_answer_ms, 29);
+  EXPECT_LE(times.first_answer_ms, times.end_ms);
+  EXPECT_EQ(times.answer_ms.size(), 2u);
+}
+
+TEST(ChatEndpoint, InterruptsAReply) {
+  LoopbackServer server([](const LoopbackRequest&, LoopbackConnection& connection) {
+    connection.send(std::string(test::kStreamHead) +
+                    "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"Hello the\"}}]}\n\n");
+    connection.wait_for_client();  // who never asks for more than this
+  });
+  ChatRequest request = hello();
+  request.interrupt_after_chars = 5;
+  const auto reply = ChatEndpoint(options_for(server)).complete(request);
+  ASSERT_TRUE(reply.ok()) << reply.status().text();
+  EXPECT_TRUE(reply->interrupted);
+  EXPECT_EQ(reply->reply.content, "Hello the");
 }
 
 // Fails `failures` times in a way of its own, then answers.
@@ -104,23 +101,32 @@ struct Flaky {
   std::function<void(LoopbackConnection&)> failure;
 };
 
-TEST(ChatEndpoint, TriesAgainOnlyBeforeTheFirstByte) {
+TEST(ChatEndpoint, TriesAgainOnlyBeforeTheFirstToken) {
   const std::vector<Flaky> again = {
       {"closed without a byte", [](LoopbackConnection& c) { c.close(); }},
       {"429", [](LoopbackConnection& c) { c.reply(429, "{}", "Retry-After: 0\r\n"); }},
       {"503", [](LoopbackConnection& c) { c.reply(503, "{}"); }},
+      {"headers only",
+       [](LoopbackConnection& c) {
+         c.send(test::kStreamHead);
+         c.close();
+       }},
+      {"an error first",
+       [](LoopbackConnection& c) {
+         c.send(std::string(test::kStreamHead) + "data: {\"error\":{\"message\":\"busy\"}}\n\n");
+         c.close();
+       }},
   };
   for (const Flaky& flaky : again) {
     std::atomic<int> failures{3};
     LoopbackServer server([&](const LoopbackRequest&, LoopbackConnection& connection) {
-      failures-- > 0 ? flaky.failure(connection) : connection.reply(200, kHello);
+      failures-- > 0 ? flaky.failure(connection) : say_hello(connection);
     });
     ChatEndpoint endpoint(options_for(server));
-    EXPECT_TRUE(endpoint.complete(hello(), Json::array()).ok()) << flaky.what;
+    EXPECT_TRUE(endpoint.complete(hello()).ok()) << flaky.what;
     EXPECT_EQ(endpoint.retried(), 3) << flaky.what;
     failures = 4;
-    EXPECT_EQ(ChatEndpoint(options_for(server)).complete(hello(), Json::array()).status().code(), Code::unavailable)
-        << flaky.what;
+    EXPECT_EQ(ChatEndpoint(options_for(server)).complete(hello()).status().code(), Code::unavailable) << flaky.what;
   }
 }
 
@@ -135,16 +141,20 @@ TEST(ChatEndpoint, GivesOtherErrorsAtOnce) {
        "/v1/chat/completions: expected status 200, got 400: n: expected 1"},
       {[](LoopbackConnection& c) { c.reply(404, "<html>"); }, Code::invalid_argument,
        "/v1/chat/completions: expected status 200, got 404: <html>"},
-      {[](LoopbackConnection& c) { c.reply(200, "<html>"); }, Code::corrupt, "chat reply: expected valid JSON"},
       {[](LoopbackConnection& c) {
-         c.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+         c.send(std::string(test::kStreamHead) + "data: <html>\n\n");
          c.close();
        },
-       Code::io, "http: "},
+       Code::corrupt, "chat stream: expected valid JSON"},
+      {[](LoopbackConnection& c) {
+         c.send(std::string(test::kStreamHead) + "data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\n");
+         c.close();
+       },
+       Code::io, "chat stream: expected a finish_reason"},
   };
   for (const Final& last : finals) {
     LoopbackServer server([&](const LoopbackRequest&, LoopbackConnection& connection) { last.failure(connection); });
-    const auto reply = ChatEndpoint(options_for(server)).complete(hello(), Json::array());
+    const auto reply = ChatEndpoint(options_for(server)).complete(hello());
     EXPECT_EQ(reply.status().code(), last.code) << reply.status().text();
     EXPECT_EQ(reply.status().message().substr(0, last.message.size()), last.message);
     EXPECT_EQ(server.requests(), 1);

@@ -1,63 +1,32 @@
-// When a turn is right, and whether a reply has manners: pure functions over what the model said.
+// When a turn is right: pure functions over what was expected and what was said.
 #pragma once
 
-#include <cstdint>
-#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
-#include "gate/cases.h"
+#include "gate/case.h"
+#include "gate/record.h"
 
 namespace nibble::gate {
 
-struct ToolCall {
-  std::string id;
-  std::string name;
-  std::string arguments;  // JSON text as the server gave it
+/// All that a reply of a conversation may draw on, in one text: the system prompt, what was said, results of tools.
+std::string context_text(const Json& messages);
+
+/// What a turn needs to be judged by, beside itself.
+struct TurnContext {
+  std::string said = {};                // context_text of the messages before the reply that ends the turn
+  std::vector<std::string> names = {};  // words that may stand where a name is said (Detectors::names)
 };
 
-/// One message of the assistant.
-struct Reply {
-  std::string content = {};
-  std::string reasoning = {};  // what the server kept apart from the content
-  std::vector<ToolCall> calls = {};
-};
+/// The expectations that the turn does not meet, in the order of docs/gates.md; none: it passes. A turn without a
+/// message that ends it (broken off, too many rounds of calls) already has a failure and is not judged further. Fails
+/// where a detector, a regex or a schema gives no verdict: what cannot be examined has none.
+Result<std::vector<Failure>> judge_turn(const Turn& turn, const PlayedTurn& played, const TurnContext& context);
 
-struct Verdict {
-  enum class Kind : uint8_t {
-    feed_result,  // a right call: tool_results[replies - 1] comes next
-    pass,
-    fail,
-  };
-  Kind kind;
-  std::string reason;  // for fail: expected …, got …
-};
-
-/// Judges a turn by its replies so far, at least one; all but the last were calls that got their result.
-///
-/// A reply with calls is right when fewer calls were made before than there are tool_results, its first call has the
-/// expected name, and every string of `args` occurs in that call's arguments written as compact JSON. A reply without
-/// calls ends the turn: it must contain every string of `must`, both case-folded, and as many calls must have been made
-/// as there are tool_results.
-Verdict judge_turn(const Turn& turn, std::span<const Reply> replies);
-
-/// Columns beside the pass rate; true is bad.
-struct Manners {
-  bool thinks = false;    // reasoning that is not blank, or text of a think detector in the content
-  bool markdown = false;  // any md detector
-  bool asks = false;      // the confirm detector
-
-  bool clean() const { return !thinks && !markdown && !asks; }
-  Manners& operator|=(const Manners& other) {
-    thinks |= other.thinks;
-    markdown |= other.markdown;
-    asks |= other.asks;
-    return *this;
-  }
-};
-
-/// Fails where a detector does (text/detect.h): a text that cannot be examined has no verdict.
-Result<Manners> manners_of(const Reply& reply);
+/// The last number of a text: digits with commas, currency signs, a sign and decimals, or number words up to a hundred
+/// ("twenty five"). Nothing where it has none.
+std::optional<double> last_number(std::string_view text);
 
 }  // namespace nibble::gate

@@ -1,52 +1,103 @@
-// What a run of the gate found: the numbers, and for each failed case why.
+// What a run found: gates with their verdicts, pass rates by category, latency, anomalies. Made of records alone, so a
+// resumed run, another number of jobs or a later reading of the log give the same report.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
-#include "gate/judge.h"
+#include "gate/recipe.h"
+#include "gate/record.h"
 #include "gate/stats.h"
 #include "io/json.h"
 
 namespace nibble::gate {
 
-struct CaseResult {
-  std::string id, category;
-  bool passed = false;
-  Manners manners = {};                      // over all replies of the case
-  std::string reason = {};                   // why it failed: "turn 2: expected …, got …"
-  std::vector<std::string> transcript = {};  // of the turn that failed: "user: …", "call: …", "tool: …", "reply: …"
+enum class Verdict : uint8_t { pass, fail, inconclusive, not_judged };
+const char* name(Verdict verdict);
+
+struct GateResult {
+  Gate gate;
+  int64_t k = 0, n = 0;        // of a rate or a count
+  double value = 0;            // the rate, the count, the percentile or the ratio
+  Interval interval = {0, 1};  // of a rate, 95 %
+  Verdict verdict = Verdict::not_judged;
+  std::string why = {};                                         // of inconclusive and not_judged
+  std::vector<std::string> failures = {};                       // ids of cases
+  std::vector<std::pair<std::string, std::string>> worst = {};  // the first three: id, what was wrong
 };
 
 /// Counts over cases; every case of the run is in the denominator, whatever became of it.
 struct Tally {
   std::string category;
-  int64_t cases = 0, passed = 0, with_manners = 0;  // with_manners: passed, and manners are clean
-  int64_t thinks = 0, markdown = 0, asks = 0;
+  int64_t cases = 0, passed = 0, with_manners = 0;  // with_manners: passed, and nothing found but warnings
+  int64_t thinks = 0, markdown = 0, asks = 0;       // with a hit of think (or reasoning), md, confirm
 
   Interval interval() const { return wilson_95(passed, cases); }
 };
 
-struct GateReport {
-  std::string endpoint, model;
-  int max_tokens = 0;
-  double temperature = 0, seconds = 0;
-  std::string thinking;             // "on", "off" or "default"
-  std::string activations;          // of a local model: "a16", "a4", …; else empty
-  int64_t retries = 0;              // requests sent again after a transport failure
-  std::vector<CaseResult> results;  // in the order of the cases file
+/// Of the replies of a run.
+struct Distribution {
+  int64_t n = 0;
+  double p50 = 0, p95 = 0, p99 = 0, max = 0;
+  double mad = 0;  // median distance from p50
+};
+Distribution distribution(std::vector<double> values);
 
-  Tally overall() const;
-  std::vector<Tally> categories() const;  // by name
+struct Latency {
+  Distribution ttft_ms, ttfat_ms, between_tokens_ms, decode_tok_s, reply_ms;
+  Distribution warm_ttfat_ms;  // of first replies in turns after the first: what the gate ttft judges
+  double growth = 0;           // median TTFAT of turns 16-20 by that of turns 2-4; 0: no conversation of 20 turns
 };
 
-/// {"schema": 1, "run": {…}, "overall": {…}, "categories": [{…}], "failures": [{id, category, reason, transcript}]};
-/// a tally is {category, n, passed, rate, ci: [low, high], with_manners, thinks, markdown, asks}.
-Json to_json(const GateReport& report);
+struct Report {
+  Json run = Json::object();  // what was run: recipe, model, server, parameters, times
+  std::vector<GateResult> gates;
+  Tally overall;
+  std::vector<Tally> categories;  // by name
+  Latency latency;
+  std::map<std::string, int64_t> anomalies;  // hits by id
+  double words_mean = 0, tokens_mean = 0;    // of a reply that is text
+  int64_t replies = 0, retries = 0, errors = 0, missing = 0;
 
-/// A table for people: a line a category, the overall line, then the first `failures` failed cases with their
-/// transcripts.
-std::string to_text(const GateReport& report, size_t failures = 5);
+  /// Of a command: 0 when every judged gate passes, 1 when one does not or is inconclusive, 2 when the server did not
+  /// answer a case at all.
+  int exit_code() const;
+};
+
+struct ReportOptions {
+  bool judge_latency = false;  // else ttft, ttft_growth and decode are not judged
+  bool strict = false;         // a rate passes only with the far end of its interval
+  int repeats = 1;
+};
+
+/// Takes the records of a run in the order of the recipe's cases, repeats of a case after each other; memory grows with
+/// numbers, not with texts.
+class ReportBuilder {
+ public:
+  explicit ReportBuilder(const Recipe& recipe, ReportOptions options = {});
+  ~ReportBuilder();
+  ReportBuilder(ReportBuilder&&) noexcept;
+
+  void add(const Case& one, const CaseRecord& record);
+  /// A case of which there is no record: a failure of all its gates.
+  void add_missing(const Case& one);
+  Report finish();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// report.json without its conversations: {schema, run, gates: [{id, k, n, rate, ci, threshold, op, verdict, …}],
+/// overall, categories, latency, anomalies, verbosity, infra}. A tally is {category, n, passed, rate, ci,
+/// with_manners, thinks, markdown, asks}.
+Json to_json(const Report& report);
+/// An element of report.json's conversations.
+Json conversation_json(const CaseRecord& record);
+
+/// Tables for people: gates with their intervals and worst cases, categories, latency.
+std::string to_text(const Report& report);
 
 }  // namespace nibble::gate

@@ -5,144 +5,197 @@
 #include <mutex>
 #include <thread>
 
-#include "base/clock.h"
-#include "text/utf8.h"
+#include "base/rng.h"
+#include "gate/redact.h"
 
 namespace nibble::gate {
 namespace {
 
-// One line of a transcript, cut to what a reader of a report needs.
-std::string entry(const char* who, std::string_view text) {
-  constexpr size_t kMaxBytes = 300;
-  const std::string_view shown = text.substr(0, text::complete_prefix(text.substr(0, kMaxBytes)));
-  return fmt::format("{}: {}{}", who, shown, shown.size() < text.size() ? " …" : "");
+constexpr int kMaxJobs = 256;
+
+bool thinking_off(const Json& params) {
+  const Json* kwargs = find_value(params, "chat_template_kwargs");
+  const Json* thinking = kwargs == nullptr || !kwargs->is_object() ? nullptr : find_value(*kwargs, "enable_thinking");
+  return thinking != nullptr && *thinking == false;
 }
 
-void record(const Reply& reply, std::vector<std::string>& transcript) {
-  if (!reply.reasoning.empty()) transcript.push_back(entry("reasoning", reply.reasoning));
-  if (!reply.content.empty() || reply.calls.empty()) transcript.push_back(entry("reply", reply.content));
-  for (const ToolCall& call : reply.calls) {
-    transcript.push_back(entry("call", fmt::format("{} {}", call.name, call.arguments)));
-  }
+Json header_of(const Recipe& recipe, const Side& side, int repeats) {
+  return {{"schema", 1},
+          {"recipe", recipe.name},
+          {"recipe_version", recipe.version},
+          {"recipe_hash", recipe.hash},
+          {"cases", recipe.cases.size()},
+          {"model", side.endpoint.model},
+          {"server", side.server},
+          {"params", recipe.params},
+          {"hardening", side.play.hardening},
+          {"seed", side.play.seed},
+          {"temperature", side.play.temperature},
+          {"repeats", repeats},
+          {"play_on", side.play.play_on}};
 }
 
-// Plays one turn on top of `messages`; the verdict is pass or fail.
-Result<Verdict> play_turn(ChatEndpoint& endpoint, const Case& one, const Turn& turn, Json& messages,
-                          CaseResult& result) {
-  std::vector<Reply> replies;
-  result.transcript = {entry("user", turn.user)};
-  messages.push_back({{"role", "user"}, {"content", turn.user}});
-  while (true) {
-    auto answer = endpoint.complete(messages, one.tools);
-    if (!answer.ok() && answer.status().code() == Code::io) {
-      return Verdict{Verdict::Kind::fail, answer.status().message()};
-    }
-    NIBBLE_TRY(reply, std::move(answer));
-    NIBBLE_TRY(manners, manners_of(reply));
-    result.manners |= manners;
-    record(reply, result.transcript);
-    messages.push_back(assistant_message(reply));
-    replies.push_back(std::move(reply));
-    Verdict verdict = judge_turn(turn, replies);
-    if (verdict.kind != Verdict::Kind::feed_result) return verdict;
-    const std::string& fed = turn.tool_results[replies.size() - 1];
-    result.transcript.push_back(entry("tool", fed));
-    messages.push_back(tool_message(replies.back().calls.front(), fed));
-  }
+// A case to play, once.
+struct Job {
+  const Case* one;
+  int repeat;
+};
+
+}  // namespace
+
+Result<CaseRecord> Records::get(const std::string& case_id, int repeat) const {
+  const std::pair<std::string, int> key{case_id, repeat};
+  if (const auto kept = kept_.find(key); kept != kept_.end()) return kept->second;
+  const auto found = offsets_.find(key);
+  if (found == offsets_.end()) return not_found("gate: {} (repeat {}) was not played", case_id, repeat);
+  NIBBLE_TRY(json, journal_->read(found->second));
+  return record_from_json(json, case_id);
 }
 
-// The threads of one run: each takes the next case until none is left or one has met an error.
+// The threads of one run: each takes the next job until none is left or one has met an error.
 class Run {
  public:
-  Run(const GateOptions& options, const std::vector<Case>& cases, const Progress& progress)
-      : options_(options), cases_(cases), progress_(progress), results_(cases.size()) {}
+  Run(const Recipe& recipe, std::span<const Side> sides, const RunOptions& options, const Progress& progress)
+      : recipe_(recipe), sides_(sides), options_(options), progress_(progress), records_(sides.size()) {}
 
-  Status play_all() {
-    const int jobs = std::clamp(options_.jobs, 1, static_cast<int>(std::min<size_t>(cases_.size(), 256)));
+  Status prepare() {
+    for (size_t side = 0; side < sides_.size(); ++side) {
+      const Json* owner = find_value(sides_[side].server, "owned_by");
+      const bool foreign = owner == nullptr || *owner != "nibble";
+      NIBBLE_TRY(detectors, Detectors::make(recipe_, thinking_off(recipe_.params), foreign));
+      detectors_.push_back(std::move(detectors));
+      NIBBLE_RETURN_IF_ERROR(open_log(sides_[side], records_[side]));
+    }
+    return {};
+  }
+
+  Status play() {
+    for (int repeat = 1; repeat <= options_.repeats; ++repeat) {
+      for (const Case& one : recipe_.cases) {
+        jobs_.push_back({&one, repeat});
+        for (const Records& records : records_) done_ += records.offsets_.contains({one.id, repeat});
+      }
+    }
+    total_ = jobs_.size() * sides_.size();
+    Rng rng(static_cast<uint64_t>(sides_[0].play.seed));
+    for (size_t i = jobs_.size(); i > 1; --i) std::swap(jobs_[i - 1], jobs_[rng.below(static_cast<uint32_t>(i))]);
+    const auto wanted = static_cast<size_t>(std::clamp(options_.jobs, 1, kMaxJobs));
     std::vector<std::thread> workers;
-    for (int i = 1; i < jobs; ++i) workers.emplace_back([this] { work(); });
+    for (size_t i = 1; i < std::min(wanted, jobs_.size()); ++i) workers.emplace_back([this] { work(); });
     work();
     for (std::thread& worker : workers) worker.join();
     return error_;
   }
 
-  std::vector<CaseResult> take_results() { return std::move(results_); }
-  int64_t retries() const { return retries_; }
+  std::vector<Records> take_records() { return std::move(records_); }
 
  private:
-  void work() {
-    ChatEndpoint endpoint(options_.endpoint);
-    for (size_t i; !failed_ && (i = next_++) < cases_.size();) {
-      auto result = play_case(endpoint, cases_[i]);
-      std::lock_guard lock(mutex_);
-      if (!result.ok()) {
-        if (error_.ok()) error_ = result.status();
-        failed_ = true;
-        break;
-      }
-      results_[i] = std::move(result).value();
-      report(progress_, ++done_, cases_.size(), cases_[i].id);
-    }
-    retries_ += endpoint.retried();
+  Status open_log(const Side& side, Records& records) {
+    if (side.log.empty()) return {};
+    const auto known = [&](const Json& line, uint64_t offset) -> Status {
+      NIBBLE_TRY(record, record_from_json(line, side.log.string()));
+      if (record.error.empty()) records.offsets_[{record.id, record.repeat}] = offset;
+      return {};
+    };
+    NIBBLE_TRY(journal, Journal::open(side.log, header_of(recipe_, side, options_.repeats),
+                                      options_.resume ? Journal::Mode::resume : Journal::Mode::fresh, known));
+    records.journal_.emplace(std::move(journal));
+    return {};
   }
 
-  const GateOptions& options_;
-  const std::vector<Case>& cases_;
+  void work() {
+    std::vector<ChatEndpoint> endpoints;
+    for (const Side& side : sides_) endpoints.emplace_back(side.endpoint);
+    for (size_t i; !stopped_ && (i = next_++) < jobs_.size();) {
+      for (size_t turn = 0; turn < sides_.size() && !stopped_; ++turn) {
+        const size_t side = i % 2 == 0 ? turn : sides_.size() - 1 - turn;
+        play_job(jobs_[i], side, endpoints[side]);
+      }
+    }
+  }
+
+  void play_job(const Job& job, size_t side, ChatEndpoint& endpoint) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (records_[side].offsets_.contains({job.one->id, job.repeat})) return;
+    }
+    auto record = play_case(endpoint, *job.one, detectors_[side], sides_[side].play, job.repeat);
+    const std::lock_guard lock(mutex_);
+    const Status kept = record.ok() ? keep(job, side, std::move(record).value()) : record.status();
+    if (kept.ok()) return;
+    if (error_.ok()) error_ = kept;
+    stopped_ = true;
+  }
+
+  Status keep(const Job& job, size_t side, CaseRecord record) {
+    const Side& with = sides_[side];
+    record.key = case_key(*job.one, with.play, job.repeat, with.endpoint.model, recipe_.hash);
+    errors_in_a_row_ = record.error.empty() ? 0 : errors_in_a_row_ + 1;
+    const Status unreachable =
+        errors_in_a_row_ < kErrorsInARow
+            ? Status()
+            : unavailable("gate: expected answers, got {} errors in a row; the last: {}", kErrorsInARow, record.error)
+                  .with_hint("when the server is well again, --resume goes on");
+    if (options_.fail_fast && !record.passed()) stopped_ = true;
+    const std::pair<std::string, int> key{record.id, record.repeat};
+    Records& records = records_[side];
+    if (records.journal_) {
+      Json json = to_json(record);
+      redact_keys(json, with.endpoint.api_key);
+      if (options_.no_content) hash_texts(json);
+      NIBBLE_TRY(offset, records.journal_->append(json));
+      records.offsets_[key] = offset;
+    } else {
+      records.kept_[key] = std::move(record);
+    }
+    report(progress_, ++done_, total_, job.one->id);
+    return unreachable;
+  }
+
+  const Recipe& recipe_;
+  const std::span<const Side> sides_;
+  const RunOptions& options_;
   const Progress& progress_;
-  std::vector<CaseResult> results_;
+  std::vector<Detectors> detectors_;  // of each side
+  std::vector<Job> jobs_;
   std::atomic<size_t> next_{0};
-  std::atomic<bool> failed_{false};
-  std::atomic<int64_t> retries_{0};
-  std::mutex mutex_;  // over error_, done_, results_ and the caller's progress
+  std::atomic<bool> stopped_{false};
+  std::mutex mutex_;  // over everything below, and the caller's progress
+  std::vector<Records> records_;
   Status error_;
-  uint64_t done_ = 0;
+  uint64_t done_ = 0, total_ = 0;
+  int errors_in_a_row_ = 0;
 };
 
-const char* thinking_name(std::optional<bool> thinking) {
-  if (!thinking) return "default";
-  return *thinking ? "on" : "off";
+Result<std::vector<Records>> play_recipe(const Recipe& recipe, std::span<const Side> sides, const RunOptions& options,
+                                         const Progress& progress) {
+  NIBBLE_CHECK(!sides.empty());
+  Run run(recipe, sides, options, progress);
+  NIBBLE_RETURN_IF_ERROR(run.prepare());
+  NIBBLE_RETURN_IF_ERROR(run.play());
+  return run.take_records();
 }
 
-}  // namespace
+Result<Records> play_recipe(const Recipe& recipe, const Side& side, const RunOptions& options,
+                            const Progress& progress) {
+  NIBBLE_TRY(records, play_recipe(recipe, std::span(&side, 1), options, progress));
+  return std::move(records[0]);
+}
 
-Result<CaseResult> play_case(ChatEndpoint& endpoint, const Case& one) {
-  CaseResult result{.id = one.id, .category = one.category};
-  Json messages = Json::array();
-  if (!one.system.empty()) messages.push_back({{"role", "system"}, {"content", one.system}});
-  for (size_t i = 0; i < one.turns.size(); ++i) {
-    NIBBLE_TRY(verdict, play_turn(endpoint, one, one.turns[i], messages, result));
-    if (verdict.kind == Verdict::Kind::fail) {
-      result.reason = fmt::format("turn {}: {}", i + 1, verdict.reason);
-      return result;
+Result<Report> report_of(const Recipe& recipe, const Records& records, const ReportOptions& options) {
+  ReportBuilder builder(recipe, options);
+  for (const Case& one : recipe.cases) {
+    for (int repeat = 1; repeat <= options.repeats; ++repeat) {
+      auto record = records.get(one.id, repeat);
+      if (!record.ok() && record.status().code() != Code::not_found) return record.status();
+      if (record.ok()) {
+        builder.add(one, *record);
+      } else {
+        builder.add_missing(one);
+      }
     }
   }
-  result.passed = true;
-  result.transcript.clear();
-  return result;
-}
-
-Result<GateReport> run_gate(const GateOptions& options, const Progress& progress) {
-  const Stopwatch watch;
-  NIBBLE_TRY(cases, read_cases(options.cases));
-  if (options.limit > 0 && options.limit < cases.size()) cases.resize(options.limit);
-  if (options.sample > 0) cases = stratified(std::move(cases), options.sample);
-  GateOptions resolved = options;
-  if (resolved.endpoint.model.empty()) {
-    NIBBLE_TRY(ids, ChatEndpoint(options.endpoint).models());
-    resolved.endpoint.model = ids.front();
-  }
-  Run run(resolved, cases, progress);
-  NIBBLE_RETURN_IF_ERROR(run.play_all());
-  GateReport report;
-  report.endpoint = resolved.endpoint.url;
-  report.model = resolved.endpoint.model;
-  report.max_tokens = resolved.endpoint.max_tokens;
-  report.temperature = resolved.endpoint.temperature;
-  report.thinking = thinking_name(resolved.endpoint.thinking);
-  report.seconds = watch.seconds();
-  report.retries = run.retries();
-  report.results = run.take_results();
-  return report;
+  return builder.finish();
 }
 
 }  // namespace nibble::gate

@@ -1,36 +1,66 @@
-// Plays behaviour cases against an OpenAI-compatible server.
+// Plays the cases of a recipe against an OpenAI-compatible server, and keeps what happened.
 #pragma once
 
+#include <map>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/progress.h"
-#include "gate/cases.h"
 #include "gate/chat_endpoint.h"
+#include "gate/play.h"
+#include "gate/recipe.h"
 #include "gate/report.h"
+#include "io/journal.h"
 
 namespace nibble::gate {
 
-struct GateOptions {
-  EndpointOptions endpoint;  // an empty model means the first that the server lists
-  Path cases;
-  size_t limit = 0;   // the first so many cases; 0 = all
-  size_t sample = 0;  // so many of these, by category; 0 = all
-  int jobs = 1;       // cases played at once
+/// Whom the cases are played with, and how.
+struct Side {
+  EndpointOptions endpoint;
+  PlayOptions play;
+  Json server = Json::object();  // what is known of the server, for the header of the log
+  Path log;                      // run.jsonl; empty: kept in memory only
 };
 
-/// Plays one case: its turns in order, the model's own replies in the history, after each right call the next tool
-/// result as the answer to it. The case ends with its first turn that fails (judge.h says when), and passes when none
-/// does. A reply that breaks off fails the case; other errors of the endpoint, and of a detector, are errors here.
-Result<CaseResult> play_case(ChatEndpoint& endpoint, const Case& one);
+struct RunOptions {
+  int repeats = 1;
+  int jobs = 1;             // cases played at once, 1 to 256
+  bool fail_fast = false;   // stop at the first case that fails
+  bool resume = false;      // go on with logs that are there
+  bool no_content = false;  // texts stay out of the logs: hashes stand for them
+};
 
-/// Plays all of them on options.jobs threads; results do not depend on how many. The denominator is the number of
-/// cases, fixed before the first request. The first error stops the run, and then there is no report: a rate over the
-/// cases that happened to get an answer would be another number under the same name.
-///
-/// Exit code of a command around it: 0 when there is a report, whatever it says; 2 for any error (unreachable or
-/// refusing server, cases file that is not one), as for wrong flags. Progress is called by one thread at a time, with
-/// finished cases as unit.
-Result<GateReport> run_gate(const GateOptions& options, const Progress& progress = {});
+/// The records of one run, by case and repeat.
+class Records {
+ public:
+  /// The record, or `not_found` where the case was not played.
+  Result<CaseRecord> get(const std::string& case_id, int repeat) const;
+  size_t size() const { return offsets_.size() + kept_.size(); }
+
+ private:
+  friend class Run;
+  std::optional<Journal> journal_;
+  std::map<std::pair<std::string, int>, uint64_t> offsets_;
+  std::map<std::pair<std::string, int>, CaseRecord> kept_;
+};
+
+/// Plays every case of the recipe `repeats` times with each side, in an order shuffled by the first side's seed, on
+/// `jobs` threads; what is found does not depend on how many. With two sides a case is played A B, the next B A, so
+/// that a drift of the machine meets both alike. Each finished case is on the disk before the next begins; with
+/// `resume` those of the logs are not played again, errors of a server are. Errors: `invalid_argument` for a log that
+/// was begun otherwise, `cancelled`, and `unavailable` after kErrorsInARow plays that a server did not answer. What was
+/// played by then is in the logs. Progress is called by one thread at a time, with plays as unit.
+Result<std::vector<Records>> play_recipe(const Recipe& recipe, std::span<const Side> sides, const RunOptions& options,
+                                         const Progress& progress = {});
+/// With one side.
+Result<Records> play_recipe(const Recipe& recipe, const Side& side, const RunOptions& options,
+                            const Progress& progress = {});
+
+inline constexpr int kErrorsInARow = 10;
+
+/// The report of a run: every case of the recipe is in its denominators.
+Result<Report> report_of(const Recipe& recipe, const Records& records, const ReportOptions& options);
 
 }  // namespace nibble::gate

@@ -2,17 +2,14 @@
 
 #include <gtest/gtest.h>
 
-#include <map>
-#include <mutex>
+#include <set>
 
-#include "tests/support/loopback_server.h"
+#include "gate/mocks.h"
+#include "tests/support/chat_server.h"
+#include "tests/support/temporary_folder.h"
 
 namespace nibble::gate {
 namespace {
-
-using test::LoopbackConnection;
-using test::LoopbackRequest;
-using test::LoopbackServer;
 
 const char* const kSmallWorld = NIBBLE_SOURCE_DIR "/tests/golden/data/cases.jsonl";
 
@@ -21,59 +18,61 @@ struct Moment {
   const Case* one;
   size_t turn, results;
   const Turn& now() const { return one->turns[turn]; }
+  const CallSteps& steps() const { return *now().expect.steps; }
 };
 
 using Model = std::function<Reply(const Moment&)>;
 
 // Knows all answers: the calls that the case expects, then the words it must hear.
 Reply perfect(const Moment& at) {
-  const Turn& turn = at.now();
   std::string words;
-  if (at.results < turn.tool_results.size()) {
-    for (const std::string& argument : turn.expect.args) words += argument + " ";
-    return {.calls = {{"call_1", turn.expect.tool, "{\"x\": \"" + words + "\"}"}}};
+  if (at.results < at.steps().count) {
+    for (const std::string& word : at.steps().words) words += word + " ";
+    return {.calls = {{"call_1", at.steps().tool, fmt::format(R"({{"x": "{}{}"}})", words, at.results)}}};
   }
-  for (const std::string& piece : turn.expect.must) words += piece + " ";
-  return {.content = words};
+  for (const TextPattern& piece : at.now().expect.must) words += piece.text + " ";
+  return {.content = fmt::format("{}{}", words, at.turn)};
 }
 
 // A server whose model is a function. It finds the case by its system and first user message, which are unique
 // together.
 class ScriptedServer {
  public:
-  explicit ScriptedServer(Model model)
-      : cases_(read_cases(kSmallWorld).value()),
-        model_(std::move(model)),
-        server_([this](auto& request, auto& connection) { answer(request, connection); }) {}
-
-  GateOptions options(size_t limit = 0) const {
-    GateOptions options;
-    options.endpoint.url = server_.url();
-    options.endpoint.first_backoff_s = 0.001;
-    options.cases = kSmallWorld;
-    options.limit = limit;
-    return options;
+  explicit ScriptedServer(Model model, size_t limit = 400)
+      : model_(std::move(model)), server_([this](const Json& messages) { return model_(locate(messages)); }) {
+    recipe_.name = "small_world";
+    recipe_.cases = read_cases(kSmallWorld).value();
+    recipe_.cases.resize(std::min(limit, recipe_.cases.size()));
+    std::set<std::string> categories;
+    for (const Case& one : recipe_.cases) {
+      if (categories.insert(one.category).second) recipe_.gates.push_back({.id = one.category, .threshold = 0.9});
+    }
+    recipe_.gates.push_back({.id = "markdown_leak", .bound = Bound::at_most, .threshold = 0});
   }
-  const std::vector<Case>& cases() const { return cases_; }
+
+  Side side() const {
+    Side side;
+    side.endpoint.url = server_.url();
+    side.endpoint.model = "scripted";
+    side.endpoint.first_backoff_s = 0.001;
+    return side;
+  }
+  const Recipe& recipe() const { return recipe_; }
+  const std::vector<Case>& cases() const { return recipe_.cases; }
+  int requests() const { return server_.requests(); }
 
  private:
-  void answer(const LoopbackRequest& request, LoopbackConnection& connection) {
-    if (request.head.find("GET /v1/models ") == 0) return connection.reply(200, R"({"data":[{"id":"scripted"}]})");
-    const Json body = parse_json(request.body, "request").value();
-    const auto moment = locate(body["messages"]);
-    const Json reply = {{"choices", {{{"message", assistant_message(model_(moment))}}}}};
-    connection.reply(200, reply.dump());
-  }
-
   Moment locate(const Json& messages) const {
     Moment at{nullptr, 0, 0};
-    for (const Case& one : cases_) {
+    for (const Case& one : recipe_.cases) {
       if (one.system == messages[0]["content"] && one.turns[0].user == messages[1]["content"]) at.one = &one;
     }
     NIBBLE_CHECK(at.one != nullptr);
     for (size_t i = 2; i < messages.size(); ++i) {
       if (messages[i]["role"] == "tool") {
-        EXPECT_EQ(messages[i]["content"], at.now().tool_results[at.results]);
+        if (messages[i]["content"] != MockTools::kNotFound) {
+          EXPECT_EQ(messages[i]["content"], at.now().mocks.at(at.results).result);
+        }
         EXPECT_EQ(messages[i]["tool_call_id"], messages[i - 1]["tool_calls"][0]["id"]);
         ++at.results;
       } else if (messages[i]["role"] == "user") {
@@ -85,26 +84,41 @@ class ScriptedServer {
     return at;
   }
 
-  const std::vector<Case> cases_;
-  const Model model_;
-  LoopbackServer server_;
+  Recipe recipe_;
+  Model model_;
+  test::ChatServer server_;
 };
 
-GateReport run(const ScriptedServer& server, size_t limit = 0) {
-  auto report = run_gate(server.options(limit));
+struct Played {
+  Records records;
+  Report report;
+};
+
+Played run(const ScriptedServer& server, const Side& side, const RunOptions& options = {}) {
+  auto records = play_recipe(server.recipe(), side, options);
+  EXPECT_TRUE(records.ok()) << records.status().text();
+  auto report = report_of(server.recipe(), *records, {.repeats = options.repeats});
   EXPECT_TRUE(report.ok()) << report.status().text();
-  return std::move(report).value();
+  return {std::move(records).value(), std::move(report).value()};
+}
+Played run(const ScriptedServer& server) {
+  return run(server, server.side());
 }
 
-TEST(RunGate, APerfectModelPassesAllCases) {
+bool passed(const Played& played, const Case& one) {
+  const auto record = played.records.get(one.id, 1);
+  EXPECT_TRUE(record.ok()) << record.status().text();
+  return record->passed();
+}
+
+TEST(Gate, APerfectModelPassesAllCases) {
   ScriptedServer server(perfect);
-  const GateReport report = run(server);
-  EXPECT_EQ(report.model, "scripted");
-  EXPECT_EQ(report.thinking, "off");
-  const Tally all = report.overall();
-  EXPECT_EQ(all.cases, 400);
-  EXPECT_EQ(all.passed, 400) << to_text(report);
-  EXPECT_EQ(all.with_manners, 400);
+  const Report report = run(server).report;
+  EXPECT_EQ(report.overall.cases, 400);
+  EXPECT_EQ(report.overall.passed, 400) << to_text(report);
+  EXPECT_EQ(report.overall.with_manners, 400) << to_text(report);
+  for (const GateResult& gate : report.gates) EXPECT_EQ(gate.verdict, Verdict::pass) << gate.gate.id;
+  EXPECT_EQ(report.exit_code(), 0);
 }
 
 // Each mutant breaks one thing in some turns, and exactly the cases with such a turn fail.
@@ -114,9 +128,9 @@ struct Mutant {
   std::function<Reply(const Moment&)> reply;
 };
 
-TEST(RunGate, MutantsFailExactlyTheirCases) {
-  const auto calls = [](const Turn& turn) { return !turn.tool_results.empty(); };
-  const auto talks = [](const Turn& turn) { return turn.tool_results.empty(); };
+TEST(Gate, MutantsFailExactlyTheirCases) {
+  const auto calls = [](const Turn& turn) { return turn.expect.steps->count > 0; };
+  const auto talks = [](const Turn& turn) { return turn.expect.steps->count == 0; };
   const std::vector<Mutant> mutants = {
       {"never calls", calls, [](const Moment&) { return Reply{.content = "Shall I search?"}; }},
       {"wrong tool", calls,
@@ -143,94 +157,168 @@ TEST(RunGate, MutantsFailExactlyTheirCases) {
        }},
   };
   for (const Mutant& mutant : mutants) {
-    ScriptedServer server([&](const Moment& at) { return mutant.broken(at.now()) ? mutant.reply(at) : perfect(at); });
-    const GateReport report = run(server, 120);
-    ASSERT_EQ(report.results.size(), 120u);
-    for (size_t i = 0; i < report.results.size(); ++i) {
-      const auto& turns = server.cases()[i].turns;
-      const bool broken = std::any_of(turns.begin(), turns.end(), mutant.broken);
-      EXPECT_EQ(report.results[i].passed, !broken) << mutant.what << ", case " << i;
-      EXPECT_EQ(report.results[i].reason.empty(), !broken);
-      EXPECT_EQ(report.results[i].transcript.empty(), !broken);
+    ScriptedServer server([&](const Moment& at) { return mutant.broken(at.now()) ? mutant.reply(at) : perfect(at); },
+                          120);
+    const Played played = run(server);
+    int64_t right = 0;
+    for (const Case& one : server.cases()) {
+      const bool broken = std::any_of(one.turns.begin(), one.turns.end(), mutant.broken);
+      EXPECT_EQ(passed(played, one), !broken) << mutant.what << ", case " << one.id;
+      right += !broken;
     }
+    EXPECT_EQ(played.report.overall.passed, right);
+    EXPECT_EQ(played.report.exit_code(), 1) << mutant.what;
   }
 }
 
-TEST(RunGate, MannersAreColumnsBesideThePassRate) {
-  ScriptedServer server([](const Moment& at) {
-    Reply reply = perfect(at);
-    if (reply.calls.empty()) reply.content = "**Answer** " + reply.content + ". Want me to look further?";
-    reply.reasoning = "I see.";
-    return reply;
-  });
-  const Tally all = run(server, 20).overall();
-  EXPECT_EQ(all.passed, 20);
-  EXPECT_EQ(all.with_manners, 0);
-  EXPECT_EQ(all.thinks, 20);
-  EXPECT_EQ(all.markdown, 20);
-  EXPECT_EQ(all.asks, 20);
-}
-
-TEST(RunGate, JobsDoNotChangeTheReport) {
+TEST(Gate, MannersAreColumnsBesideThePassRate) {
   ScriptedServer server(
-      [](const Moment& at) { return at.now().user.size() % 3 == 0 ? Reply{.content = "Hm."} : perfect(at); });
-  GateOptions options = server.options(60);
-  Json one = to_json(run_gate(options).value());
-  options.jobs = 4;
-  uint64_t last = 0;
-  Json four = to_json(run_gate(options, [&](const ProgressUpdate& update) {
-                        EXPECT_EQ(update.done, ++last);
-                        EXPECT_EQ(update.total, 60u);
-                      }).value());
-  EXPECT_EQ(last, 60u);
-  one["run"].erase("seconds");
-  four["run"].erase("seconds");
-  EXPECT_EQ(one, four);
-  EXPECT_GT(one["failures"].size(), 0u);
+      [](const Moment& at) {
+        Reply reply = perfect(at);
+        if (reply.calls.empty()) reply.content = "**Answer** " + reply.content + ". Want me to look further?";
+        reply.reasoning = "<think>";
+        return reply;
+      },
+      20);
+  const Report report = run(server).report;
+  EXPECT_EQ(report.overall.passed, 20);
+  EXPECT_EQ(report.overall.with_manners, 0);
+  EXPECT_EQ(report.overall.markdown, 20);
+  EXPECT_EQ(report.overall.asks, 20);
+  const GateResult& markdown = report.gates.back();
+  EXPECT_EQ(markdown.gate.id, "markdown_leak");
+  EXPECT_EQ(markdown.verdict, Verdict::fail);
+  EXPECT_EQ(markdown.failures.size(), 20u);
+  EXPECT_EQ(report.exit_code(), 1);
 }
 
-TEST(RunGate, AReplyThatBreaksOffIsAFailureOfItsCase) {
-  LoopbackServer server([](const LoopbackRequest&, LoopbackConnection& connection) {
-    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+// Texts of a report without what depends on the clock.
+Json timeless(Json json) {
+  for (const char* key : {"latency", "run"}) json.erase(key);
+  return json;
+}
+
+TEST(Gate, JobsDoNotChangeTheReport) {
+  ScriptedServer server(
+      [](const Moment& at) { return at.now().user.size() % 3 == 0 ? Reply{.content = "Hm."} : perfect(at); }, 60);
+  const Json one = timeless(to_json(run(server).report));
+  uint64_t last = 0;
+  const auto records = play_recipe(server.recipe(), server.side(), {.jobs = 8}, [&](const ProgressUpdate& update) {
+    EXPECT_EQ(update.done, ++last);
+    EXPECT_EQ(update.total, 60u);
+  });
+  ASSERT_TRUE(records.ok());
+  EXPECT_EQ(last, 60u);
+  EXPECT_EQ(timeless(to_json(report_of(server.recipe(), *records, {}).value())), one);
+  EXPECT_GT(one["overall"]["passed"], 0);
+  EXPECT_LT(one["overall"]["passed"], 60);
+}
+
+// After a stop at any moment the rest is played, nothing twice, and the report is that of a run without a stop.
+TEST(Gate, ResumesWhereItWasStopped) {
+  ScriptedServer server(
+      [](const Moment& at) { return at.now().user.size() % 3 == 0 ? Reply{.content = "Hm."} : perfect(at); }, 40);
+  const test::TemporaryFolder folder;
+  Side side = server.side();
+  const Json whole = timeless(to_json(run(server, side).report));
+  side.log = folder / "run.jsonl";
+  RunOptions options{.resume = true};
+  for (const uint64_t stop : {1, 2, 17, 39}) {
+    side.endpoint.cancel = CancelToken();
+    const auto stopped = play_recipe(server.recipe(), side, options, [&](const ProgressUpdate& update) {
+      if (update.done == stop) side.endpoint.cancel.cancel();
+    });
+    EXPECT_EQ(stopped.status().code(), Code::cancelled);
+  }
+  side.endpoint.cancel = CancelToken();
+  const int before = server.requests();
+  EXPECT_EQ(timeless(to_json(run(server, side, options).report)), whole);
+  EXPECT_LE(server.requests() - before, 5);  // of one case
+  EXPECT_EQ(timeless(to_json(run(server, side, options).report)), whole);
+  options.resume = false;
+  EXPECT_EQ(play_recipe(server.recipe(), side, options).status().code(), Code::invalid_argument);
+  options.resume = true;
+  side.play.seed = 7;
+  EXPECT_EQ(play_recipe(server.recipe(), side, options).status().code(), Code::invalid_argument);
+}
+
+TEST(Gate, ALogHoldsNoSecretAndOnRequestNoText) {
+  ScriptedServer server(
+      [](const Moment& at) {
+        Reply reply = perfect(at);
+        if (reply.calls.empty()) reply.content += "hunter2hunter2 sk-abcdefghijklmnopqrstuvwx";
+        return reply;
+      },
+      5);
+  const test::TemporaryFolder folder;
+  Side side = server.side();
+  side.endpoint.api_key = "hunter2hunter2";
+  side.log = folder / "run.jsonl";
+  run(server, side);
+  const std::string log = read_file(side.log).value();
+  EXPECT_EQ(log.find("hunter2"), std::string::npos);
+  EXPECT_EQ(log.find("sk-abc"), std::string::npos);
+  EXPECT_NE(log.find("[key] [key]"), std::string::npos);
+  side.log = folder / "hashes.jsonl";
+  run(server, side, {.no_content = true});
+  const std::string hashes = read_file(side.log).value();
+  EXPECT_NE(hashes.find("sha256:"), std::string::npos);
+  EXPECT_EQ(hashes.find(server.cases()[0].turns[0].user), std::string::npos);
+}
+
+TEST(Gate, AReplyThatBreaksOffIsAFailureOfItsCase) {
+  test::LoopbackServer broken([](const test::LoopbackRequest&, test::LoopbackConnection& connection) {
+    connection.send(std::string(test::kStreamHead) + "data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\n");
     connection.close();
   });
-  GateOptions options;
-  options.endpoint.url = server.url();
-  options.endpoint.model = "m";
-  options.cases = kSmallWorld;
-  options.limit = 3;
-  const auto report = run_gate(options);
-  ASSERT_TRUE(report.ok()) << report.status().text();
-  EXPECT_EQ(report->overall().cases, 3);
-  EXPECT_EQ(report->overall().passed, 0);
-  EXPECT_EQ(server.requests(), 3);
+  ScriptedServer server(perfect, 3);
+  Side side = server.side();
+  side.endpoint.url = broken.url();
+  const Report report = run(server, side).report;
+  EXPECT_EQ(report.overall.cases, 3);
+  EXPECT_EQ(report.overall.passed, 0);
+  EXPECT_EQ(report.errors, 0);
+  EXPECT_EQ(report.exit_code(), 1);
+  EXPECT_EQ(broken.requests(), 3);
 }
 
-TEST(RunGate, WithoutAServerOrWithARefusingOneThereIsNoReport) {
-  GateOptions options;
-  options.cases = kSmallWorld;
-  options.endpoint.first_backoff_s = 0.001;
-  options.endpoint.url = LoopbackServer([](const LoopbackRequest&, LoopbackConnection&) {}).url();
-  EXPECT_EQ(run_gate(options).status().code(), Code::unavailable);
-  LoopbackServer refusing([](const LoopbackRequest&, LoopbackConnection& connection) { connection.reply(401, "{}"); });
-  options.endpoint.url = refusing.url();
-  options.endpoint.model = "m";
-  options.jobs = 3;
-  EXPECT_EQ(run_gate(options).status().code(), Code::invalid_argument);
-  options.cases = "no-such-file";
-  EXPECT_EQ(run_gate(options).status().code(), Code::not_found);
+// What the server did not answer is a failure in its gate, and of the run.
+TEST(Gate, AServerThatDoesNotAnswerIsAnErrorOfTheRun) {
+  ScriptedServer server(perfect, 5);
+  Side side = server.side();
+  side.endpoint.retries = 1;
+  side.endpoint.url = test::LoopbackServer([](const auto&, auto&) {}).url();
+  const Report report = run(server, side).report;
+  EXPECT_EQ(report.errors, 5);
+  EXPECT_EQ(report.overall.cases, 5);
+  EXPECT_EQ(report.overall.passed, 0);
+  EXPECT_EQ(report.exit_code(), 2);
+  test::LoopbackServer refusing([](const auto&, auto& connection) { connection.reply(401, "{}"); });
+  side.endpoint.url = refusing.url();
+  EXPECT_EQ(run(server, side).report.exit_code(), 2);
+  EXPECT_EQ(refusing.requests(), 5);
 }
 
-TEST(RunGate, CancelStopsTheRun) {
-  GateOptions options;
-  ScriptedServer server([&](const Moment& at) {
-    options.endpoint.cancel.cancel();
-    return perfect(at);
+TEST(Gate, StopsAfterManyErrorsInARow) {
+  ScriptedServer server(perfect, 60);
+  Side side = server.side();
+  side.endpoint.retries = 0;
+  test::LoopbackServer refusing([](const auto&, auto& connection) { connection.reply(503, "{}"); });
+  side.endpoint.url = refusing.url();
+  EXPECT_EQ(play_recipe(server.recipe(), side, {}).status().code(), Code::unavailable);
+  EXPECT_EQ(refusing.requests(), kErrorsInARow);
+}
+
+TEST(Gate, AFullDiskEndsTheRun) {
+  ScriptedServer server(perfect, 5);
+  const test::TemporaryFolder folder;
+  Side side = server.side();
+  side.log = folder / "run.jsonl";
+  inject_file_faults([&, writes = 0](std::string_view operation, const Path&) mutable {
+    return operation == "write" && ++writes > 2 ? io("write: no space") : Status();
   });
-  const CancelToken cancel = options.endpoint.cancel;
-  options = server.options(50);
-  options.endpoint.cancel = cancel;
-  EXPECT_EQ(run_gate(options).status().code(), Code::cancelled);
+  EXPECT_EQ(play_recipe(server.recipe(), side, {}).status().code(), Code::io);
+  inject_file_faults({});
 }
 
 }  // namespace

@@ -1,10 +1,9 @@
-#include "gate/cases.h"
-
 #include <gtest/gtest.h>
 
 #include <map>
 
 #include "base/rng.h"
+#include "gate/recipe.h"
 
 namespace nibble::gate {
 namespace {
@@ -14,7 +13,7 @@ const char* const kCall =
     R"({"id":"two","category":"c","system":"s","tools":[{"type":"function"}],"turns":[{"user":"u","expect":)"
     R"({"must":["m"],"tool":"t","args":["a \"b\"",11,true]},"tool_results":["{}"]}],"more":1})";
 
-TEST(Cases, ReadsEveryField) {
+TEST(SmallWorld, ReadsEveryField) {
   const auto cases = parse_cases(std::string(kTalk) + "\r\n\n" + kCall, "f");
   ASSERT_TRUE(cases.ok()) << cases.status().text();
   ASSERT_EQ(cases->size(), 2u);
@@ -22,15 +21,21 @@ TEST(Cases, ReadsEveryField) {
   EXPECT_EQ(talk.id, "1");
   EXPECT_EQ(talk.system, "");
   EXPECT_TRUE(talk.tools.empty());
-  EXPECT_EQ(talk.turns[0].expect.must, std::vector<std::string>{"m"});
+  ASSERT_EQ(talk.turns[0].expect.must.size(), 1u);
+  EXPECT_EQ(talk.turns[0].expect.must[0].text, "m");
+  EXPECT_EQ(talk.turns[0].expect.steps->count, 0u);
+  EXPECT_EQ(talk.gates, std::vector<std::string>{"c"});
   EXPECT_EQ(call.id, "two");
   EXPECT_EQ(call.tools.size(), 1u);
-  EXPECT_EQ(call.turns[0].expect.tool, "t");
-  EXPECT_EQ(call.turns[0].expect.args, (std::vector<std::string>{R"(a \"b\")", "11", "true"}));
-  EXPECT_EQ(call.turns[0].tool_results, std::vector<std::string>{"{}"});
+  const CallSteps& steps = *call.turns[0].expect.steps;
+  EXPECT_EQ(steps.tool, "t");
+  EXPECT_EQ(steps.words, (std::vector<std::string>{R"(a \"b\")", "11", "true"}));
+  EXPECT_EQ(steps.count, 1u);
+  ASSERT_EQ(call.turns[0].mocks.size(), 1u);
+  EXPECT_EQ(call.turns[0].mocks[0].result, "{}");
 }
 
-TEST(Cases, ReadsTheSmallWorld) {
+TEST(SmallWorld, ReadsTheSmallWorld) {
   const auto cases = read_cases(NIBBLE_SOURCE_DIR "/tests/golden/data/cases.jsonl");
   ASSERT_TRUE(cases.ok()) << cases.status().text();
   EXPECT_EQ(cases->size(), 400u);
@@ -39,7 +44,7 @@ TEST(Cases, ReadsTheSmallWorld) {
   for (const Case& one : *cases) {
     ++categories[one.category];
     turns += one.turns.size();
-    for (const Turn& turn : one.turns) calls += turn.tool_results.size();
+    for (const Turn& turn : one.turns) calls += turn.mocks.size();
   }
   EXPECT_EQ(turns, 531u);
   EXPECT_EQ(calls, 214u);
@@ -47,7 +52,7 @@ TEST(Cases, ReadsTheSmallWorld) {
   EXPECT_EQ(categories["direct_action"], 33);
 }
 
-TEST(Cases, ASampleHasEveryCategoryByItsShare) {
+TEST(SmallWorld, ASampleHasEveryCategoryByItsShare) {
   std::vector<Case> cases;
   for (int i = 0; i < 10; ++i) {
     Case one;
@@ -72,31 +77,32 @@ struct Broken {
   const char* message;
 };
 
-TEST(Cases, RefusesWhatItDoesNotUnderstand) {
-  for (const Broken& broken : {
-           Broken{"", "f: expected a case a line, got none"},
-           {"[]", "f: line 1: expected an object, got array"},
-           {R"({"category":"c","turns":[]})", "f: line 1: expected the field \"id\", got none"},
-           {R"({"id":1.5,"category":"c"})", "f: line 1.id: expected a string or an integer, got number"},
-           {R"({"id":1,"category":"c","turns":[]})", "f: line 1.turns: expected a list with a turn, got array"},
-           {R"({"id":1,"category":"c","tools":{},"turns":[1]})", "f: line 1.tools: expected a list, got object"},
-           {R"({"id":1,"category":"c","turns":[1]})", "f: line 1.turns[0]: expected an object, got number"},
-           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[],"expect":{}}]})",
-            "f: line 1.turns[0].expect: expected the field \"must\", got none"},
-           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[],"expect":{"must":[]}}]})",
-            "f: line 1.turns[0].expect.must: expected a string or a tool to look for, got nothing"},
-           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[1],"expect":{"must":[]}}]})",
-            "f: line 1.turns[0].tool_results: expected strings, got number"},
-           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":["x"],"expect":{"must":[]}}]})",
-            "f: line 1.turns[0].expect: expected the field \"tool\", got none"},
-           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[],"expect":{"must":["m"],"tool":"t"}}]})",
-            "f: line 1.turns[0].expect: expected no tool in a turn without tool_results, got one"},
-           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[],"expect":{"must_not":["m"]}}]})",
-            "f: line 1.turns[0].expect: expected only must, tool and args, got \"must_not\""},
-           {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":["x"],"expect":)"
-            R"({"must":[],"tool":"t","args":[null]}}]})",
-            "f: line 1.turns[0].expect.args: expected strings, numbers or booleans, got null"},
-       }) {
+TEST(SmallWorld, RefusesWhatItDoesNotUnderstand) {
+  for (
+      const Broken& broken : {
+          Broken{"", "f: expected a case a line, got none"},
+          {"[]", "f: line 1: id: expected a text or a whole number, got null"},
+          {R"({"category":"c","turns":[]})", "f: line 1: id: expected a text or a whole number, got null"},
+          {R"({"id":1.5,"category":"c"})", "f: line 1: id: expected a text or a whole number, got number"},
+          {R"({"id":1,"category":"c","turns":[]})", "f: line 1: turns: expected a list with a turn, got array"},
+          {R"({"id":1,"category":"c","tools":{},"turns":[1]})", "f: line 1: tools: expected a list, got object"},
+          {R"({"id":1,"category":"c","turns":[1]})", "f: line 1: turn 1: user: expected a text, got null"},
+          {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[],"expect":{}}]})",
+           "f: line 1: turn 1: expect: expected the key \"must\", got none"},
+          {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[],"expect":{"must":[]}}]})",
+           "f: line 1: turn 1: expect: must: expected a string or a tool to look for, got nothing"},
+          {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[1],"expect":{"must":[],"tool":"t","args":[]}}]})",
+           "f: line 1: turn 1: tool_results: expected texts, got number"},
+          {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":["x"],"expect":{"must":[]}}]})",
+           "f: line 1: turn 1: expect: expected the key \"tool\", got none"},
+          {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[],"expect":{"must":["m"],"tool":"t"}}]})",
+           "f: line 1: turn 1: expect: expected no tool in a turn without tool_results, got one"},
+          {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":[],"expect":{"must":["m"],"must_not":["m"]}}]})",
+           "f: line 1: turn 1: expect: expected a key among must, tool, args, got \"must_not\""},
+          {R"({"id":1,"category":"c","turns":[{"user":"u","tool_results":["x"],"expect":)"
+           R"({"must":[],"tool":"t","args":[null]}}]})",
+           "f: line 1: turn 1: expect: args: expected strings, numbers or booleans, got null"},
+      }) {
     const auto cases = parse_cases(broken.text, "f");
     ASSERT_FALSE(cases.ok()) << broken.text;
     EXPECT_EQ(cases.status().code(), Code::corrupt);
@@ -108,7 +114,7 @@ TEST(Cases, RefusesWhatItDoesNotUnderstand) {
 }
 
 // Changed bytes give cases or `corrupt`, never a crash.
-TEST(Cases, SurvivesMutations) {
+TEST(SmallWorld, SurvivesMutations) {
   Rng rng(11);
   for (int round = 0; round < 3000; ++round) {
     std::string text = std::string(kTalk) + "\n" + kCall;

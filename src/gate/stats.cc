@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/check.h"
 #include "base/rng.h"
@@ -41,6 +42,36 @@ double median(std::vector<double> values) {
   NIBBLE_CHECK(!values.empty());
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
+}
+
+double sorted_percentile(std::span<const double> sorted, double p) {
+  NIBBLE_CHECK(!sorted.empty() && p > 0 && p <= 100);
+  const auto rank = static_cast<size_t>(std::ceil(p / 100 * static_cast<double>(sorted.size()) - 1e-9));
+  return sorted[std::max<size_t>(rank, 1) - 1];
+}
+
+double mcnemar_exact(int64_t b, int64_t c) {
+  NIBBLE_CHECK(b >= 0 && c >= 0);
+  const int64_t n = b + c, tail = std::min(b, c);
+  // C(n, i) / 2^n by logarithms: n may be thousands.
+  double sum = 0;
+  for (int64_t i = 0; i <= tail; ++i) {
+    const auto x = static_cast<double>(i), all = static_cast<double>(n);
+    sum += std::exp(std::lgamma(all + 1) - std::lgamma(x + 1) - std::lgamma(all - x + 1) - all * std::log(2.0));
+  }
+  return std::min(1.0, 2 * sum);
+}
+
+std::vector<double> holm(std::vector<double> p) {
+  std::vector<size_t> order(p.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p[a] < p[b]; });
+  double largest = 0;
+  for (size_t rank = 0; rank < order.size(); ++rank) {
+    largest = std::max(largest, std::min(1.0, static_cast<double>(p.size() - rank) * p[order[rank]]));
+    p[order[rank]] = largest;
+  }
+  return p;
 }
 
 }  // namespace nibble::gate

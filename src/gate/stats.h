@@ -27,4 +27,16 @@ Interval ratio_bootstrap_95(std::span<const double> values, std::span<const int6
 /// The middle value of at least one; of an even number the upper of the two.
 double median(std::vector<double> values);
 
+/// Nearest rank: the ceil(p/100 · n)-th of at least one value in ascending order, 0 < p <= 100.
+double sorted_percentile(std::span<const double> sorted, double p);
+
+/// McNemar's exact two-sided test: b and c pairs that differ one way and the other,
+///   p = min(1, 2 · sum of C(b+c, i) over i <= min(b, c) / 2^(b+c))
+/// (Q. McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12, 1947).
+double mcnemar_exact(int64_t b, int64_t c);
+
+/// Holm's step-down correction of p-values (S. Holm, "A simple sequentially rejective multiple test procedure", Scand.
+/// J. Statist. 6, 1979): each one, in the order given, at least as large as before and at most 1.
+std::vector<double> holm(std::vector<double> p);
+
 }  // namespace nibble::gate

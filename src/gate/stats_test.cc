@@ -87,5 +87,42 @@ TEST(Bootstrap, WeighsGroupsByTheirCounts) {
   EXPECT_EQ(wide.high, 1);
 }
 
+TEST(Percentile, IsTheNearestRank) {
+  std::vector<double> values;
+  for (int i = 1; i <= 20; ++i) values.push_back(i);
+  EXPECT_EQ(sorted_percentile(values, 50), 10);
+  EXPECT_EQ(sorted_percentile(values, 95), 19);
+  EXPECT_EQ(sorted_percentile(values, 99), 20);
+  EXPECT_EQ(sorted_percentile(std::vector<double>{7}, 1), 7);
+}
+
+TEST(McNemar, MeetsTheGoldens) {
+  struct Pairs {
+    int64_t b, c;
+    double p;
+  };
+  for (const Pairs g : {Pairs{0, 5, 0.0625},
+                        {0, 6, 0.03125},
+                        {1, 8, 0.0390625},
+                        {2, 10, 0.03857421875},
+                        {3, 14, 0.012725830078125},
+                        {5, 5, 1},
+                        {0, 1, 1},
+                        {0, 0, 1}}) {
+    EXPECT_NEAR(mcnemar_exact(g.b, g.c), g.p, 1e-12) << g.b << " " << g.c;
+    EXPECT_EQ(mcnemar_exact(g.b, g.c), mcnemar_exact(g.c, g.b));
+  }
+  EXPECT_GT(mcnemar_exact(2000, 1990), 0.8);
+}
+
+TEST(Holm, StepsDown) {
+  const std::vector<double> corrected = holm({0.01, 0.04, 0.03, 0.005});
+  const std::vector<double> expected = {0.03, 0.06, 0.06, 0.02};
+  ASSERT_EQ(corrected.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(corrected[i], expected[i], 1e-15) << i;
+  EXPECT_EQ(holm({0.9, 0.8}), (std::vector<double>{1, 1}));
+  EXPECT_TRUE(holm({}).empty());
+}
+
 }  // namespace
 }  // namespace nibble::gate

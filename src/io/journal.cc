@@ -40,7 +40,8 @@ Result<Journal> Journal::open(const Path& path, const Json& header, Mode mode,
     std::ifstream in(path, std::ios::binary);
     std::string line;
     while (std::getline(in, line) && !in.eof()) {  // a last line without its newline was torn
-      if (line.size() > kMaxLineBytes) return corrupt("{}: expected lines of at most {} bytes", path.string(), kMaxLineBytes);
+      if (line.size() > kMaxLineBytes)
+        return corrupt("{}: expected lines of at most {} bytes", path.string(), kMaxLineBytes);
       NIBBLE_TRY(json, parse_json(line, fmt::format("{}: at byte {}", path.string(), whole)));
       if (whole == 0) {
         NIBBLE_RETURN_IF_ERROR(check_header(json, header, path));

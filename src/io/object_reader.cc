@@ -42,8 +42,8 @@ void ObjectReader::number(const char* key, double low, double high, double& out)
 std::optional<int64_t> ObjectReader::read_integer(const char* key, int64_t low, int64_t high) {
   const Json* json = value(key);
   if (json == nullptr) return std::nullopt;
-  const bool fits = json->is_number_integer() &&
-                    !(json->is_number_unsigned() && json->get<uint64_t>() > static_cast<uint64_t>(high));
+  const bool fits =
+      json->is_number_integer() && !(json->is_number_unsigned() && json->get<uint64_t>() > static_cast<uint64_t>(high));
   const int64_t got = fits ? json->get<int64_t>() : 0;
   if (fits && got >= low && got <= high) return got;
   expected_of(key, fmt::format("a whole number from {} to {}", low, high), *json);
@@ -53,7 +53,8 @@ std::optional<int64_t> ObjectReader::read_integer(const char* key, int64_t low, 
 void ObjectReader::texts(const char* key, std::vector<std::string>& out) {
   const Json* json = value(key);
   if (json == nullptr) return;
-  const bool all = json->is_array() && std::all_of(json->begin(), json->end(), [](const Json& v) { return v.is_string(); });
+  const bool all =
+      json->is_array() && std::all_of(json->begin(), json->end(), [](const Json& v) { return v.is_string(); });
   if (!all) return expected_of(key, "a list of texts", *json);
   out = json->get<std::vector<std::string>>();
 }

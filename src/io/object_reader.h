@@ -1,6 +1,6 @@
-// ObjectReader: the fields of one JSON object of a file, each read once with its type and range. The first thing that is
-// wrong is kept and what follows it is skipped, so a schema reads as a list of its fields. A key that nobody asked for
-// is wrong, too: what is not understood must not count as done.
+// ObjectReader: the fields of one JSON object of a file, each read once with its type and range. The first thing that
+// is wrong is kept and what follows it is skipped, so a schema reads as a list of its fields. A key that nobody asked
+// for is wrong, too: what is not understood must not count as done.
 #pragma once
 
 #include <array>

@@ -30,7 +30,10 @@ Status read(const Json& json, Fields& out) {
 
 TEST(ObjectReader, ReadsWhatIsThereAndLeavesTheRest) {
   Fields all;
-  ASSERT_TRUE(read({{"text", "a"}, {"flag", true}, {"number", -0.5}, {"count", 9}, {"colour", "green"}, {"texts", {"x", "y"}}}, all).ok());
+  ASSERT_TRUE(
+      read({{"text", "a"}, {"flag", true}, {"number", -0.5}, {"count", 9}, {"colour", "green"}, {"texts", {"x", "y"}}},
+           all)
+          .ok());
   EXPECT_EQ(all.text, "a");
   EXPECT_TRUE(all.flag);
   EXPECT_EQ(all.number, -0.5);
@@ -50,7 +53,8 @@ TEST(ObjectReader, SaysWhatIsWrong) {
       {{{"flag", "yes"}}, "file: flag: expected true or false, got \"yes\""},
       {{{"number", 1.5}}, "file: number: expected a number from -1 to 1, got 1.5"},
       {{{"count", 1.0}}, "file: count: expected a whole number from 0 to 9, got 1.0"},
-      {{{"count", 18446744073709551615ULL}}, "file: count: expected a whole number from 0 to 9, got 18446744073709551615"},
+      {{{"count", 18446744073709551615ULL}},
+       "file: count: expected a whole number from 0 to 9, got 18446744073709551615"},
       {{{"colour", "blue"}}, "file: colour: expected one of red, green, got \"blue\""},
       {{{"texts", {"a", 1}}}, "file: texts: expected a list of texts, got [\"a\",1]"},
       {{{"txt", "a"}}, "file: expected a key among text, flag, number, count, colour, texts, got \"txt\""},

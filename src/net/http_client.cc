@@ -219,8 +219,8 @@ CURLcode HttpClient::Handles::run(const HttpOptions& options, const Exchange& ex
       result = CURLE_ABORTED_BY_CALLBACK;
       break;
     }
-    const double patience_s = !exchange.any_byte && options.first_byte_timeout_s > 0 ? options.first_byte_timeout_s
-                                                                                      : options.idle_timeout_s;
+    const double patience_s =
+        !exchange.any_byte && options.first_byte_timeout_s > 0 ? options.first_byte_timeout_s : options.idle_timeout_s;
     if (patience_s > 0 && now_s() - exchange.last_byte_s > patience_s) {
       result = CURLE_OPERATION_TIMEDOUT;
       break;

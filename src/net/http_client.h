@@ -18,8 +18,8 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 struct HttpOptions {
   double connect_timeout_s = 5;
-  double timeout_s = 0;       // for the whole exchange; 0 = none
-  double idle_timeout_s = 0;  // without a single byte, waiting for the first one included; 0 = none
+  double timeout_s = 0;             // for the whole exchange; 0 = none
+  double idle_timeout_s = 0;        // without a single byte, waiting for the first one included; 0 = none
   double first_byte_timeout_s = 0;  // instead of idle_timeout_s before the first byte of the reply; 0 = the same
   size_t max_response_bytes = size_t{64} << 20;
   std::string bearer;   // sent as Authorization: Bearer …; never part of an error message

@@ -1,0 +1,284 @@
+#include "cli/gate_run.h"
+
+#include <algorithm>
+#include <ctime>
+
+#include "base/clock.h"
+#include "base/machine.h"
+#include "cli/terminal.h"
+#include "cli/version.h"
+#include "gate/baseline.h"
+#include "gate/compare.h"
+#include "gate/run_files.h"
+
+namespace nibble::cli {
+namespace {
+
+constexpr int kJobs = 8;
+constexpr size_t kQuickCases = 5;
+constexpr uint64_t kMaxPromptBytes = 1 << 20;
+
+// Whether a case bears one of the words: its id, its category, a gate or a tag of it.
+bool is_named(const gate::Case& one, const std::vector<std::string>& words) {
+  return std::any_of(words.begin(), words.end(), [&](const std::string& word) {
+    const auto in = [&](const std::vector<std::string>& list) {
+      return std::find(list.begin(), list.end(), word) != list.end();
+    };
+    return one.id == word || one.category == word || in(one.gates) || in(one.tags);
+  });
+}
+
+void set_params(const GateFlags& flags, Json& params) {
+  if (flags.max_tokens > 0) params["max_tokens"] = flags.max_tokens;
+  if (flags.thinking == "default") params.erase("chat_template_kwargs");
+  if (flags.thinking == "on" || flags.thinking == "off") {
+    params["chat_template_kwargs"]["enable_thinking"] = flags.thinking == "on";
+  }
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+// One run, or the two of a comparison.
+class Session {
+ public:
+  explicit Session(GateFlags flags) : flags_(std::move(flags)) {}
+
+  Result<int> run() {
+    NIBBLE_RETURN_IF_ERROR(prepare());
+    ProgressBar bar(flags_.command);
+    NIBBLE_TRY(records, gate::play_recipe(recipe_, sides_, flags_.run, bar.callback()));
+    records_ = std::move(records);
+    NIBBLE_TRY(report, gate::report_of(recipe_, records_[0], flags_.report));
+    report.run = about(0);
+    NIBBLE_RETURN_IF_ERROR(write_side(0, report));
+    if (sides_.size() == 2) return finish_comparison(report);
+    if (!flags_.json) fmt::print("{}", gate::to_text(report));
+    Json json = gate::to_json(report);
+    NIBBLE_TRY(regressed, hold_against_baseline(report, json));
+    if (flags_.json) print_json(json);
+    return regressed && report.exit_code() == 0 ? 1 : report.exit_code();
+  }
+
+ private:
+  Status prepare() {
+    NIBBLE_TRY(recipe, chosen_recipe(flags_));
+    recipe_ = std::move(recipe);
+    if (flags_.hardened && !flags_.against.empty()) {
+      return invalid_argument("{}: expected --hardened or --against, got both", flags_.command);
+    }
+    if (flags_.output.empty() && flags_.run.resume) {
+      return invalid_argument("{}: --resume belongs to --output", flags_.command);
+    }
+    if (flags_.baseline.empty() && flags_.fail_on_regression) {
+      return invalid_argument("{}: --fail-on-regression belongs to --baseline", flags_.command);
+    }
+    count_repeats();
+    flags_.run.jobs = flags_.jobs > 0 ? flags_.jobs : flags_.report.judge_latency ? 1 : kJobs;
+    flags_.report.repeats = flags_.run.repeats;
+    started_ = utc_now();
+    NIBBLE_RETURN_IF_ERROR(add_side(flags_.server, flags_.play));
+    if (!flags_.against.empty()) {
+      ServerFlags other;
+      std::error_code ignored;
+      (std::filesystem::is_directory(flags_.against, ignored) ? (other.model = flags_.against, 0)
+                                                              : (other.endpoint = flags_.against, 0));
+      NIBBLE_RETURN_IF_ERROR(add_side(other, flags_.play));
+    }
+    if (flags_.hardened) {
+      NIBBLE_TRY(hardening, hardening_prompt());
+      gate::Side side = sides_[0];
+      side.play.hardening = hardening;
+      if (!side.log.empty()) side.log.replace_filename("run_b.jsonl");
+      sides_.push_back(std::move(side));
+    }
+    return {};
+  }
+
+  // As many repeats of every conversation as give the sessions and the messages that were asked for.
+  void count_repeats() {
+    int64_t turns = 0;
+    for (const gate::Case& one : recipe_.cases) turns += static_cast<int64_t>(one.turns.size());
+    const auto cases = static_cast<int64_t>(recipe_.cases.size());
+    const int64_t wanted = std::max((flags_.sessions + cases - 1) / cases, (flags_.messages + turns - 1) / turns);
+    flags_.run.repeats = std::max(flags_.run.repeats, static_cast<int>(wanted));
+  }
+
+  Status add_side(const ServerFlags& flags, const gate::PlayOptions& play) {
+    NIBBLE_TRY(server, open_server(flags, flags_.command));
+    gate::Side side{.endpoint = server.endpoint, .play = play, .server = server.about, .log = {}};
+    if (!flags_.output.empty()) {
+      std::error_code error;
+      std::filesystem::create_directories(flags_.output, error);
+      if (error) return io("{}: {}: {}", flags_.command, flags_.output.string(), error.message());
+      side.log = flags_.output / (sides_.empty() ? "run.jsonl" : "run_b.jsonl");
+    }
+    sides_.push_back(std::move(side));
+    servers_.push_back(std::move(server));
+    return {};
+  }
+
+  Result<std::string> hardening_prompt() const {
+    std::string text;
+    if (!flags_.hardened_file.empty()) {
+      NIBBLE_TRY(read, read_file(flags_.hardened_file, kMaxPromptBytes));
+      text = std::move(read);
+    } else if (const auto found = recipe_.prompts.find("hardened"); found != recipe_.prompts.end()) {
+      text = found->second;
+    } else {
+      return invalid_argument("{}: expected a prompt \"hardened\" in the recipe, got none", flags_.command)
+          .with_hint("--hardened-file FILE gives one");
+    }
+    while (!text.empty() && text.back() == '\n') text.pop_back();
+    return text;
+  }
+
+  Json about(size_t side) const {
+    const gate::Side& with = sides_[side];
+    Json json = {{"command", flags_.command},
+                 {"started", started_},
+                 {"seconds", watch_.seconds()},
+                 {"recipe", recipe_.name},
+                 {"recipe_version", recipe_.version},
+                 {"recipe_hash", recipe_.hash},
+                 {"model", with.endpoint.model},
+                 {"endpoint", with.endpoint.url},
+                 {"server", with.server},
+                 {"params", recipe_.params},
+                 {"repeats", flags_.run.repeats},
+                 {"jobs", flags_.run.jobs},
+                 {"machine", machine_name()},
+                 {"nibble", kVersion}};
+    if (!with.play.hardening.empty()) json["hardening"] = with.play.hardening;
+    return json;
+  }
+
+  Status write_side(size_t side, const gate::Report& report) {
+    if (flags_.output.empty()) return {};
+    const Path file = flags_.output / (side == 0 ? "report.json" : "report_b.json");
+    return gate::write_report_json(file, recipe_, records_[side], report, flags_.run.repeats);
+  }
+
+  Result<int> finish_comparison(const gate::Report& report_a) {
+    NIBBLE_TRY(report_b, gate::report_of(recipe_, records_[1], flags_.report));
+    report_b.run = about(1);
+    NIBBLE_RETURN_IF_ERROR(write_side(1, report_b));
+    NIBBLE_TRY(comparison, gate::compare_runs(recipe_, records_[0], records_[1], flags_.report));
+    Json json = gate::to_json(comparison);
+    json["run"] = {{"a", about(0)}, {"b", about(1)}};
+    if (flags_.hardened) {
+      for (size_t i = 0; i < comparison.gates.size(); ++i) {
+        json["gates"][i]["hardening"] = gate::name(gate::hardening_of(comparison.gates[i]));
+      }
+    }
+    if (!flags_.output.empty()) {
+      NIBBLE_RETURN_IF_ERROR(
+          write_file(flags_.output / "compare.json", json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n"));
+    }
+    if (flags_.json) {
+      print_json(json);
+    } else {
+      const bool hardened = flags_.hardened;
+      fmt::print("{}", gate::to_text(comparison, sides_[0].endpoint.model + (hardened ? ", as the recipe asks" : ""),
+                                     sides_[1].endpoint.model + (hardened ? ", hardened" : "")));
+      if (hardened) print_hardening(comparison);
+    }
+    return std::max(report_a.errors, report_b.errors) > 0 ? 2 : report_a.exit_code();
+  }
+
+  static void print_hardening(const gate::Comparison& comparison) {
+    fmt::print("\nwhat the hardened prompt does\n");
+    for (const gate::GateDelta& gate : comparison.gates) {
+      if (gate.n > 0) fmt::print("{:<18}{}\n", gate.gate, gate::name(gate::hardening_of(gate)));
+    }
+  }
+
+  // Whether the run must fail because of the baseline.
+  Result<bool> hold_against_baseline(const gate::Report& report, Json& json) {
+    if (flags_.baseline.empty() && flags_.save_baseline.empty()) return false;
+    NIBBLE_TRY(now, gate::baseline_of(recipe_, records_[0], report, flags_.run.repeats));
+    if (!flags_.save_baseline.empty()) NIBBLE_RETURN_IF_ERROR(gate::write_baseline(flags_.save_baseline, now));
+    if (flags_.baseline.empty()) return false;
+    NIBBLE_TRY(then, gate::read_baseline(flags_.baseline));
+    const gate::BaselineComparison comparison = gate::compare_with_baseline(then, now);
+    json["regressions"] = comparison.regressions;
+    if (!flags_.json) fmt::print("\n{}", gate::to_text(comparison));
+    return flags_.fail_on_regression && comparison.regressed();
+  }
+
+  GateFlags flags_;
+  gate::Recipe recipe_;
+  std::vector<PlayedServer> servers_;
+  std::vector<gate::Side> sides_;
+  std::vector<gate::Records> records_;
+  std::string started_;
+  Stopwatch watch_;
+};
+
+}  // namespace
+
+Result<gate::Recipe> chosen_recipe(const GateFlags& flags) {
+  const std::string by_default = flags.cases.empty() ? flags.default_recipe : "small_world";
+  NIBBLE_TRY(recipe, gate::load_recipe(flags.recipe.empty() ? by_default : flags.recipe));
+  if (!flags.cases.empty()) {
+    NIBBLE_TRY(cases, gate::read_cases(flags.cases));
+    for (gate::Case& one : cases) {
+      one.params = recipe.params;
+      recipe.cases.push_back(std::move(one));
+    }
+  }
+  if (!flags.only.empty()) {
+    std::erase_if(recipe.cases, [&](const gate::Case& one) { return !is_named(one, flags.only); });
+  }
+  if (flags.limit > 0 && flags.limit < recipe.cases.size()) recipe.cases.resize(flags.limit);
+  const size_t sample = flags.quick ? kQuickCases : flags.sample;
+  if (sample > 0) recipe.cases = gate::stratified(std::move(recipe.cases), sample);
+  if (recipe.cases.empty()) {
+    return invalid_argument("{}: expected a case to play, got none of {}", flags.command, recipe.name)
+        .with_hint("--cases FILE gives them, --only takes ids, categories, gates and tags");
+  }
+  set_params(flags, recipe.params);
+  for (gate::Case& one : recipe.cases) set_params(flags, one.params);
+  return std::move(recipe);
+}
+
+Result<int> run_gate_command(GateFlags flags) {
+  return Session(std::move(flags)).run();
+}
+
+void add_play_flags(CLI::App& command, GateFlags& flags) {
+  ServerFlags& server = flags.server;
+  command.add_option("--model", server.model, "a checkpoint folder, served on loopback for the run");
+  add_act_flag(command, server.act, "--model");
+  command.add_option("--endpoint", server.endpoint, "base URL of a running server");
+  command.add_option("--endpoint-model", server.served_name, "model id to ask for (default: the first listed)");
+  command.add_option("--api-key-file", server.api_key_file, "file with the server's key");
+  command.add_flag("--exact", server.exact, "with --model: f32 activations");
+  command.add_option("--recipe", flags.recipe,
+                     fmt::format("{}, or a file ending in .json (default: {})", fmt::join(gate::recipe_names(), ", "),
+                                 flags.default_recipe));
+  command.add_option("--only", flags.only, "play only cases with such an id, category, gate or tag");
+  command.add_option("--limit", flags.limit, "play the first N cases (0 = all)")->check(CLI::NonNegativeNumber);
+  command.add_option("--temperature", flags.play.temperature, "instead of the recipe's")->check(CLI::Range(0.0, 2.0));
+  command.add_option("--max-tokens", flags.max_tokens, "longest reply, instead of the recipe's")
+      ->check(CLI::Range(1, 1 << 20));
+  command
+      .add_option("--thinking", flags.thinking,
+                  "enable_thinking instead of the recipe's: on, off, or default (leave it out)")
+      ->check(CLI::IsMember({"on", "off", "default"}));
+  command.add_option("--jobs", flags.jobs, "cases in flight (default: 8, with --judge-latency 1)")
+      ->check(CLI::Range(1, 256));
+  command.add_flag("--judge-latency", flags.report.judge_latency, "this is the hardware that latency gates are for");
+  command.add_option("--output", flags.output, "folder for run.jsonl and the reports");
+  command.add_flag("--resume", flags.run.resume, "go on with the run in --output");
+  command.add_flag("--no-content", flags.run.no_content, "keep hashes of texts in run.jsonl, not the texts");
+  command.add_flag("--json", flags.json, "print one JSON document");
+}
+
+}  // namespace nibble::cli

@@ -1,0 +1,110 @@
+#include "gate/anomalies.h"
+
+#include <algorithm>
+#include <set>
+
+#include "gate/chat_stream.h"
+#include "text/case_fold.h"
+#include "text/detect.h"
+#include "text/prompt_leak.h"
+#include "text/repetition.h"
+#include "text/utf8.h"
+#include "text/vocative.h"
+#include "text/words.h"
+
+namespace nibble::gate {
+namespace {
+
+constexpr size_t kSnippetBytes = 200;
+
+void add(std::vector<Anomaly>& out, const std::vector<text::Detection>& hits, bool warning = false) {
+  for (const text::Detection& hit : hits) out.push_back({hit.detector, hit.snippet, warning});
+}
+
+bool blank(const std::string& text) {
+  return text.find_first_not_of(" \t\r\n") == std::string::npos;
+}
+
+// The same call, however its arguments are spaced or ordered.
+std::string canonical(const ToolCall& call) {
+  const auto json = parse_json(call.arguments, "arguments");
+  return call.name + " " +
+         (json.ok() ? nlohmann::json(*json).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)
+                    : call.arguments);
+}
+
+}  // namespace
+
+Result<Detectors> Detectors::make(const Recipe& recipe, bool thinking_off, bool foreign) {
+  NIBBLE_TRY(encoding, text::EncodingCheck::for_scripts(recipe.scripts));
+  std::vector<std::string> names = recipe.context_words;
+  for (const auto& item : recipe.persona) names.push_back(item.second);
+  return Detectors(std::move(encoding), std::move(names), thinking_off, foreign);
+}
+
+Result<std::vector<Anomaly>> Detectors::of_message(const PlayedMessage& message, const std::string& system,
+                                                   const std::string& context) const {
+  const StreamedReply& said = message.said;
+  const std::string& content = said.reply.content;
+  std::vector<Anomaly> out;
+  using Family = text::DetectorFamily;
+  for (const Family family : {Family::think, Family::md, Family::tag, Family::role, Family::confirm}) {
+    NIBBLE_TRY(hits, text::detect(family, content));
+    add(out, hits);
+  }
+  NIBBLE_TRY(characters, encoding_.detect(content));
+  add(out, characters);
+  NIBBLE_TRY(circles, text::detect_repetition(content));
+  add(out, circles);
+  NIBBLE_TRY(leaks, text::detect_prompt_leak(content, system));
+  add(out, leaks);
+  if (!names_.empty()) {
+    NIBBLE_TRY(names, text::wrong_names(content, names_));
+    const std::string known = text::case_fold(context);
+    for (std::string& name : names) {
+      if (known.find(text::case_fold(name)) == std::string::npos) out.push_back({"wrong_name", std::move(name)});
+    }
+  }
+  if (thinking_off_ && (!blank(said.reply.reasoning) || said.usage.reasoning_tokens > 0)) {
+    out.push_back({"hidden_thinking", std::string(text::clipped(said.reply.reasoning, kSnippetBytes))});
+  }
+  for (const Family family : {Family::emoji, Family::url}) {
+    NIBBLE_TRY(hits, text::detect(family, content));
+    add(out, hits, true);
+  }
+  if (said.finish == "length") out.push_back({"truncated", {}, true});
+  for (const std::string& rule : said.disorder) out.push_back({"stream_order", rule, foreign_});
+  return out;
+}
+
+Result<std::vector<Anomaly>> Detectors::of_turn(const PlayedTurn& turn, const PlayedTurn* before) const {
+  std::vector<Anomaly> out;
+  std::set<std::string> seen;
+  size_t calls = 0, rounds = 0;
+  bool looped = false;
+  for (const PlayedMessage& message : turn.messages) {
+    rounds += message.said.reply.calls.empty() ? 0 : 1;
+    for (const ToolCall& call : message.said.reply.calls) {
+      ++calls;
+      if (!seen.insert(canonical(call)).second && !looped) {
+        out.push_back({"tool_loop", call.name + " " + call.arguments});
+        looped = true;
+      }
+    }
+  }
+  if (rounds > kMaxRounds && !looped) out.push_back({"tool_loop", fmt::format("{} rounds of calls", rounds)});
+  const PlayedMessage* last = turn.last();
+  if (last == nullptr || last->said.interrupted) return out;
+  const Reply& reply = last->said.reply;
+  NIBBLE_TRY(claims, text::detect_phantom(reply.content, calls));
+  add(out, claims);
+  if (reply.calls.empty() && !text::speakable(reply.content)) out.push_back({"empty", {}});
+  // "Done." twice is right after two orders.
+  if (calls == 0 && before != nullptr && before->last() != nullptr &&
+      text::is_stuck(reply.content, before->last()->said.reply.content, turn.user, before->user)) {
+    out.push_back({"stuck", std::string(text::clipped(reply.content, kSnippetBytes))});
+  }
+  return out;
+}
+
+}  // namespace nibble::gate

@@ -1,0 +1,75 @@
+#include <fmt/format.h>
+
+#include "gate/report.h"
+#include "text/utf8.h"
+
+namespace nibble::gate {
+namespace {
+
+constexpr size_t kSnippetBytes = 140;
+
+double percent(int64_t k, int64_t n) {
+  return n == 0 ? 0 : 100 * static_cast<double>(k) / static_cast<double>(n);
+}
+
+std::string one_line(std::string_view text) {
+  std::string out(text::clipped(text, kSnippetBytes));
+  for (char& c : out) c = c == '\n' || c == '\r' || c == '\t' ? ' ' : c;
+  return out.size() < text.size() ? out + "…" : out;
+}
+
+std::string line(const Tally& tally) {
+  const Interval interval = tally.interval();
+  return fmt::format("{:<18}{:>5}/{:<5}{:>5.1f} %  {:>5.1f} … {:>5.1f}{:>9.1f} %{:>8}{:>10}{:>6}\n", tally.category,
+                     tally.passed, tally.cases, percent(tally.passed, tally.cases), 100 * interval.low,
+                     100 * interval.high, percent(tally.with_manners, tally.cases), tally.thinks, tally.markdown,
+                     tally.asks);
+}
+
+std::string line(const GateResult& result) {
+  const Gate& gate = result.gate;
+  const char* op = gate.bound == Bound::at_least ? ">=" : "<=";
+  std::string out = fmt::format("{:<18}", gate.id);
+  if (gate.metric == Metric::rate) {
+    out += fmt::format("{:>5}/{:<5}{:>5.1f} %  {:>5.1f} … {:>5.1f}   {} {:<5.3g} %", result.k, result.n,
+                       100 * result.value, 100 * result.interval.low, 100 * result.interval.high, op,
+                       100 * gate.threshold);
+  } else {
+    out += fmt::format("{:>11}{:>7.4g}{:>18}{} {:<7.4g}", "", result.value, "", op, gate.threshold);
+  }
+  out += fmt::format("  {}{}\n", name(result.verdict), gate.report_only ? " (report only)" : "");
+  if (!result.why.empty() && result.verdict == Verdict::inconclusive) out += fmt::format("    {}\n", result.why);
+  if (result.verdict == Verdict::pass && result.worst.empty()) return out;
+  for (const auto& [id, what] : result.worst) out += fmt::format("    {}: {}\n", id, one_line(what));
+  return out;
+}
+
+}  // namespace
+
+std::string to_text(const Report& report) {
+  std::string text;
+  if (!report.gates.empty()) {
+    text += fmt::format("{:<18}{:>11}{:>7}  {:>13}   {}\n", "gate", "", "", "95 % interval", "threshold");
+    for (const GateResult& result : report.gates) text += line(result);
+    text += "\n";
+  }
+  text += fmt::format("{:<18}{:>11}{:>7}  {:>13}{:>11}{:>8}{:>10}{:>6}\n", "category", "passed", "rate",
+                      "95 % interval", "w/ manners", "thinks", "markdown", "asks");
+  for (const Tally& tally : report.categories) text += line(tally);
+  text += line(report.overall);
+  const Latency& latency = report.latency;
+  text += fmt::format("\n{} replies of {:.1f} words; first token of an answer {:.0f} ms (p95 {:.0f}), {:.1f} tok/s\n",
+                      report.replies, report.words_mean, latency.ttfat_ms.p50, latency.ttfat_ms.p95,
+                      latency.decode_tok_s.p50);
+  if (!report.anomalies.empty()) {
+    text += "found:";
+    for (const auto& [id, hits] : report.anomalies) text += fmt::format(" {} {}", id, hits);
+    text += "\n";
+  }
+  if (report.errors + report.missing > 0) {
+    text += fmt::format("{} cases got no answer from the server, {} were not played\n", report.errors, report.missing);
+  }
+  return text;
+}
+
+}  // namespace nibble::gate
