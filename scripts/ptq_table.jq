@@ -7,5 +7,5 @@ def digits(n): . * pow(10; n) | round / pow(10; n);
   $runs[$i] + ($models[$i] | {mean_kl, standard_error, median_kl, p99_kl, top1, difference}) |
   .text = ([.name, (.bits | digits(2)), (.bits_with_head | digits(2)),
             "\(.mean_kl | digits(5)) ± \(.standard_error | digits(5))", "\(.mean_kl / $max | digits(2))",
-            (.median_kl | digits(6)), (.p99_kl | digits(3)), "\(.top1 * 100 | digits(2)) %", "\(.seconds) s"]
+            (.median_kl | digits(6)), (.p99_kl | digits(3)), "\(.top1 * 100 | digits(2)) %", "\(.cpu_s | round) s"]
            | map(tostring) | join(" | "))]}
