@@ -37,8 +37,12 @@ class Script {
       Messages messages = turn.good;
       change(t, messages);
       MockTools tools(turn.mocks);
-      said.push_back("<|im_start|>user\n" + turn.user + "<|im_end|>");
-      for (const GoodMessage& message : messages) {
+      const std::string user = "<|im_start|>user\n" + turn.user + "<|im_end|>";
+      said.push_back(user);
+      for (size_t m = 0; m < messages.size(); ++m) {
+        const GoodMessage& message = messages[m];
+        // After the first message of a turn the prompt holds it, too.
+        if (m == 1) said.push_back(user + "\n<|im_start|>assistant\n" + written(messages[0]).substr(0, 11));
         entries.push_back(dump({{"match", {{"contains", said}}}, {"chunks", {{{"text", written(message)}}}}}));
         for (const auto& [name, arguments] : message.calls) {
           const Mock* mock = tools.answer({.id = "", .name = name, .arguments = dump(arguments)}).value();
