@@ -27,6 +27,7 @@ void add_eval(CLI::App& app, Action& action);
 void add_gate(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_quantize(CLI::App& app, Action& action);
+void add_runs(CLI::App& app, Action& action);
 void add_serve(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 

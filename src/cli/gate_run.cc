@@ -10,6 +10,7 @@
 #include "gate/baseline.h"
 #include "gate/compare.h"
 #include "gate/run_files.h"
+#include "gate/run_store.h"
 
 namespace nibble::cli {
 namespace {
@@ -63,7 +64,9 @@ class Session {
     Json json = gate::to_json(report);
     NIBBLE_TRY(regressed, hold_against_baseline(report, json));
     if (flags_.json) print_json(json);
-    return regressed && report.exit_code() == 0 ? 1 : report.exit_code();
+    const int code = regressed && report.exit_code() == 0 ? 1 : report.exit_code();
+    NIBBLE_RETURN_IF_ERROR(remember(report, code));
+    return code;
   }
 
  private:
@@ -189,7 +192,26 @@ class Session {
                                      sides_[1].endpoint.model + (hardened ? ", hardened" : "")));
       if (hardened) print_hardening(comparison);
     }
-    return std::max(report_a.errors, report_b.errors) > 0 ? 2 : report_a.exit_code();
+    const int code = std::max(report_a.errors, report_b.errors) > 0 ? 2 : report_a.exit_code();
+    NIBBLE_RETURN_IF_ERROR(remember(report_a, code));
+    return code;
+  }
+
+  // For nibble runs, in the folder that holds the run's own.
+  Status remember(const gate::Report& report, int code) const {
+    if (flags_.output.empty()) return {};
+    const Path folder = std::filesystem::absolute(flags_.output).lexically_normal();
+    const Path named = folder.has_filename() ? folder : folder.parent_path();  // "runs/today/" is runs/today
+    NIBBLE_TRY(store, gate::RunStore::open(named.parent_path(), Database::Mode::write));
+    return store.add({.id = named.filename().string(),
+                      .command = flags_.command,
+                      .started = started_,
+                      .recipe = recipe_.name,
+                      .model = sides_[0].endpoint.model,
+                      .cases = report.overall.cases,
+                      .passed = report.overall.passed,
+                      .exit_code = code,
+                      .report = gate::to_json(report)});
   }
 
   static void print_hardening(const gate::Comparison& comparison) {

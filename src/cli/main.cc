@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
   cli::add_quantize(app, action);
   cli::add_chat(app, action);
   cli::add_converse(app, action);
+  cli::add_runs(app, action);
   cli::add_serve(app, action);
   cli::add_train(app, action);
   cli::add_eval(app, action);
