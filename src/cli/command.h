@@ -20,6 +20,7 @@ namespace nibble::cli {
 using Action = std::function<Result<int>()>;
 
 void add_bench(CLI::App& app, Action& action);
+void add_card(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);
 void add_converse(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);

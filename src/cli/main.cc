@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
   cli::add_eval(app, action);
   cli::add_bench(app, action);
   cli::add_gate(app, action);
+  cli::add_card(app, action);
   cli::add_data(app, action);
 
   try {

@@ -1,0 +1,342 @@
+#include "gate/card.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <optional>
+
+#include "gate/chat_stream.h"
+#include "io/sqlite.h"
+#include "train/metrics.h"
+
+namespace nibble::gate {
+namespace {
+
+constexpr uint64_t kMaxFileBytes = uint64_t{1} << 30;
+constexpr const char* kNotMeasured = "not measured";
+
+// A file of a run, read.
+struct Source {
+  Path file;
+  Json json;
+};
+
+struct Training {
+  Path file;
+  Json settings;
+  train::RunMetrics metrics;
+};
+
+// What the runs left, by kind.
+struct Sources {
+  std::vector<Source> gates, quantize, benches, evals, data;
+  std::vector<Training> trainings;
+};
+
+Result<Json> read_json_file(const Path& file) {
+  NIBBLE_TRY(text, read_file(file, kMaxFileBytes));
+  return parse_json(text, file.string(), {.max_keys = 1 << 20, .max_bytes = kMaxFileBytes});
+}
+
+// Puts a file where its contents belong; false where nibble does not know it.
+bool sort_in(const Path& file, Json json, Sources& sources) {
+  if (json.contains("gates") && json.contains("overall")) {
+    json.erase("conversations");
+    sources.gates.push_back({file, std::move(json)});
+  } else if (json.contains("effective_bits") && json.contains("recipe")) {
+    sources.quantize.push_back({file, std::move(json)});
+  } else if (json.contains("points") && json.contains("probe_gb_s")) {
+    sources.benches.push_back({file, std::move(json)});
+  } else if (json.contains("mean_kl") || json.contains("models")) {
+    sources.evals.push_back({file, std::move(json)});
+  } else if (json.contains("teacher") && json.contains("categories")) {
+    sources.data.push_back({file, std::move(json)});
+  } else {
+    return false;
+  }
+  return true;
+}
+
+Status read_training(const Path& folder, Sources& sources) {
+  const Path file = folder / "metrics.db";
+  NIBBLE_TRY(database, Database::open(file, Database::Mode::read));
+  NIBBLE_TRY(statement, database.prepare("SELECT settings FROM runs ORDER BY id DESC LIMIT 1"));
+  NIBBLE_TRY(row, statement.step());
+  Training training{.file = file, .settings = Json::object(), .metrics = {}};
+  if (row) {
+    NIBBLE_TRY(settings, parse_json(statement.text(0), file.string()));
+    training.settings = std::move(settings);
+  }
+  NIBBLE_TRY(metrics, train::read_metrics(folder));
+  training.metrics = std::move(metrics);
+  sources.trainings.push_back(std::move(training));
+  return {};
+}
+
+Status read_path(const Path& path, Sources& sources) {
+  std::error_code ignored;
+  bool found = false;
+  if (!std::filesystem::is_directory(path, ignored)) {
+    NIBBLE_TRY(json, read_json_file(path));
+    found = sort_in(path, std::move(json), sources);
+  } else {
+    for (const char* name : {"report.json", "report_b.json", "quantize.json"}) {
+      if (!std::filesystem::exists(path / name, ignored)) continue;
+      NIBBLE_TRY(json, read_json_file(path / name));
+      if (!sort_in(path / name, std::move(json), sources))
+        return corrupt("card: expected a run's file, got another ({})", (path / name).string());
+      found = true;
+    }
+    if (std::filesystem::exists(path / "metrics.db", ignored)) {
+      NIBBLE_RETURN_IF_ERROR(read_training(path, sources));
+      found = true;
+    }
+  }
+  if (found) return {};
+  return not_found("card: expected the files of a run, got none ({})", path.string())
+      .with_hint("name folders of gate, quantize and train, and JSON files of bench, eval and generate");
+}
+
+class Writer {
+ public:
+  explicit Writer(const CardOptions& options) : options_(options) {}
+
+  Card write(const Sources& sources) {
+    head(sources);
+    behaviour(sources.gates);
+    performance(sources);
+    quantization(sources.quantize);
+    fidelity(sources.evals);
+    training(sources.trainings);
+    data(sources.data);
+    serving(sources.gates);
+    limits();
+    return std::move(card_);
+  }
+
+ private:
+  using Shown = std::function<std::string(const Json&)>;
+
+  void put(std::string_view text) { card_.markdown += text; }
+
+  // A value of a file, printed by `shown`; "not measured" where the file has none.
+  std::string value(const Source& source, const std::string& pointer, const Shown& shown) {
+    if (!source.json.contains(Json::json_pointer(pointer))) return kNotMeasured;
+    const Json& json = source.json.at(Json::json_pointer(pointer));
+    if (json.is_null()) return kNotMeasured;
+    return noted(shown(json), source.file, pointer);
+  }
+  std::string noted(std::string text, const Path& file, std::string pointer) {
+    card_.values.push_back({text, file.string(), std::move(pointer)});
+    return text;
+  }
+
+  static std::string word(const Json& json) { return json.is_string() ? json.get<std::string>() : dump(json); }
+  static std::string percent(const Json& json) { return fmt::format("{:.1f} %", 100 * json.get<double>()); }
+  static std::string number(const Json& json) { return fmt::format("{:.4g}", json.get<double>()); }
+  static std::string megabytes(const Json& json) { return fmt::format("{:.1f} MB", json.get<double>() / 1e6); }
+  static std::string row(const std::vector<std::string>& cells) {
+    return fmt::format("| {} |\n", fmt::join(cells, " | "));
+  }
+  static std::string rule(size_t cells) {
+    std::string text = "|";
+    for (size_t i = 0; i < cells; ++i) text += "---|";
+    return text + "\n";
+  }
+  void section(const char* title, bool empty) {
+    put(fmt::format("\n## {}\n\n", title));
+    if (empty) put(fmt::format("{}\n", kNotMeasured));
+  }
+
+  void head(const Sources& sources) {
+    put("---\n");
+    if (!options_.base_model.empty()) put(fmt::format("base_model: {}\n", options_.base_model));
+    put(fmt::format("license: {}\nlanguage: {}\nlibrary_name: nibble\ntags: [nvfp4, qwen3.5]\n---\n\n# {}\n",
+                    options_.license, options_.language, options_.title));
+    if (!options_.description.empty()) put("\n" + options_.description + "\n");
+    if (!sources.gates.empty()) {
+      put(fmt::format("\nMeasured with nibble {}.\n", value(sources.gates[0], "/run/nibble", word)));
+    }
+  }
+
+  void behaviour(const std::vector<Source>& gates) {
+    section("Behaviour", gates.empty());
+    if (gates.empty()) return;
+    std::vector<std::string> titles = {"gate"};
+    for (const Source& run : gates) titles.push_back(value(run, "/run/model", word));
+    titles.emplace_back("threshold");
+    put(row(titles) + rule(titles.size()));
+    for (const std::string& id : gate_ids(gates)) {
+      std::vector<std::string> cells = {id};
+      std::string threshold = "";
+      for (const Source& run : gates) {
+        const std::optional<size_t> at = gate_at(run, id);
+        if (!at) {
+          cells.emplace_back(kNotMeasured);
+          continue;
+        }
+        const std::string base = fmt::format("/gates/{}", *at);
+        const bool judged = word(run.json.at(Json::json_pointer(base + "/verdict"))) != "not_judged";
+        const bool rate = word(run.json.at(Json::json_pointer(base + "/metric"))) == "rate";
+        cells.push_back(!judged ? kNotMeasured : value(run, base + "/value", rate ? percent : number));
+        if (threshold.empty()) {
+          threshold = word(run.json.at(Json::json_pointer(base + "/op"))) + " " +
+                      value(run, base + "/threshold", rate ? percent : number);
+        }
+      }
+      cells.push_back(threshold);
+      put(row(cells));
+    }
+    std::vector<std::string> all = {"all cases"};
+    for (const Source& run : gates) {
+      all.push_back(value(run, "/overall/rate", percent) + " of " + value(run, "/overall/n", word));
+    }
+    all.emplace_back("");
+    put(row(all));
+  }
+
+  static std::vector<std::string> gate_ids(const std::vector<Source>& gates) {
+    std::vector<std::string> ids;
+    for (const Source& run : gates) {
+      for (const Json& gate : run.json["gates"]) {
+        const std::string id = word(member(gate, "id"));
+        if (std::find(ids.begin(), ids.end(), id) == ids.end()) ids.push_back(id);
+      }
+    }
+    return ids;
+  }
+
+  static std::optional<size_t> gate_at(const Source& run, const std::string& id) {
+    const Json& gates = run.json["gates"];
+    for (size_t i = 0; i < gates.size(); ++i) {
+      if (member(gates[i], "id") == id) return i;
+    }
+    return std::nullopt;
+  }
+
+  void performance(const Sources& sources) {
+    section("Performance", sources.gates.empty() && sources.benches.empty());
+    if (!sources.gates.empty()) {
+      put(row({"", "first token of an answer, p50 ms", "p95 ms", "growth over 20 turns", "decode tok/s", "on"}) +
+          rule(6));
+      for (const Source& run : sources.gates) {
+        const bool grew = member(run.json["latency"], "growth") != 0;
+        put(row({value(run, "/run/model", word), value(run, "/latency/ttfat_ms/p50", number),
+                 value(run, "/latency/ttfat_ms/p95", number),
+                 grew ? value(run, "/latency/growth", number) : kNotMeasured,
+                 value(run, "/latency/decode_tok_s/p50", number), value(run, "/run/machine", word)}));
+      }
+    }
+    for (const Source& run : sources.benches) {
+      put(fmt::format("\nOn {}, {} GB/s measured:\n\n", value(run, "/machine", word),
+                      value(run, "/probe_gb_s", number)));
+      put(row({"depth", "TTFT ms", "prefill tok/s", "decode tok/s", "of the bandwidth"}) + rule(5));
+      for (size_t i = 0; i < run.json["points"].size(); ++i) {
+        const std::string base = fmt::format("/points/{}", i);
+        put(row({value(run, base + "/depth", word), value(run, base + "/ttft_ms", number),
+                 value(run, base + "/prefill_tok_s", number), value(run, base + "/decode_tok_s", number),
+                 value(run, base + "/decode_share_of_probe", percent)}));
+      }
+    }
+  }
+
+  void quantization(const std::vector<Source>& runs) {
+    section("Quantization", runs.empty());
+    for (const Source& run : runs) {
+      put(
+          fmt::format("* recipe {}, layout {}, {}\n* {} bits a weight over the quantized linears, {} with the head\n"
+                      "* {} before, {} after\n* relative squared error {}\n* calibrated on {} tokens\n",
+                      value(run, "/recipe", word), value(run, "/layout", word), value(run, "/algo", word),
+                      value(run, "/effective_bits", number), value(run, "/effective_bits_with_head", number),
+                      value(run, "/bytes_before", megabytes), value(run, "/bytes_after", megabytes),
+                      value(run, "/relative_error", number), value(run, "/calibration_tokens", word)));
+    }
+  }
+
+  void fidelity(const std::vector<Source>& runs) {
+    section("Fidelity to BF16", runs.empty());
+    if (runs.empty()) return;
+    put(row({"", "mean KL", "p99 KL", "same top token", "tokens"}) + rule(5));
+    for (const Source& run : runs) {
+      const bool several = run.json.contains("models");
+      for (size_t i = 0; i < (several ? run.json["models"].size() : 1); ++i) {
+        const std::string base = several ? fmt::format("/models/{}", i) : "";
+        put(row({value(run, base + "/b", word), value(run, base + "/mean_kl", number),
+                 value(run, base + "/p99_kl", number), value(run, base + "/top1", percent),
+                 value(run, base + "/tokens", word)}));
+      }
+    }
+  }
+
+  void training(const std::vector<Training>& runs) {
+    section("Training", runs.empty());
+    for (const Training& run : runs) {
+      const Source settings{run.file, run.settings};
+      const auto setting = [&](const char* key, const Shown& shown) {
+        const std::string pointer = std::string("/") + key;
+        return value(settings, pointer, shown);
+      };
+      put(fmt::format("* mode {}, {} conversations, {} epochs, learning rate {}, {}, batch {}, KL weight {}\n",
+                      setting("mode", word), setting("conversations", word), setting("epochs", word),
+                      setting("lr", number), setting("schedule", word), setting("batch", word), setting("kl", number)));
+      const auto metric = [&](double x, const char* where) {
+        return std::isfinite(x) ? noted(fmt::format("{:.4g}", x), run.file, where) : std::string(kNotMeasured);
+      };
+      const std::vector<train::StepRecord>& steps = run.metrics.steps;
+      if (!steps.empty()) {
+        put(fmt::format("* loss {} at the first step, {} at the last of {}\n",
+                        metric(steps.front().loss, "steps/first/loss"), metric(steps.back().loss, "steps/last/loss"),
+                        noted(std::to_string(steps.back().step), run.file, "steps/last/step")));
+      }
+      const std::vector<train::EvalRecord>& evals = run.metrics.evals;
+      put(evals.empty()
+              ? fmt::format("* validation {}\n", kNotMeasured)
+              : fmt::format("* validation: cross-entropy {}, KL {}\n", metric(evals.back().ce, "evals/last/ce"),
+                            metric(evals.back().kl, "evals/last/kl")));
+    }
+  }
+
+  void data(const std::vector<Source>& manifests) {
+    section("Data", manifests.empty());
+    for (const Source& manifest : manifests) {
+      put(fmt::format("Written by {}.\n\n", value(manifest, "/teacher", word)) + row({"category", "conversations"}) +
+          rule(2));
+      for (const auto& item : manifest.json["categories"].items()) {
+        const bool counted = item.value().is_object();
+        put(row({item.key(), value(manifest, "/categories/" + item.key() + (counted ? "/accepted" : ""), word)}));
+      }
+    }
+  }
+
+  void serving(const std::vector<Source>& gates) {
+    section("Serving", false);
+    put("```\nnibble serve DIR\n```\n");
+    for (const Source& run : gates) {
+      put(fmt::format("\n{} was asked with {}.\n", value(run, "/run/model", word), value(run, "/run/params", word)));
+    }
+  }
+
+  void limits() {
+    section("Limits", false);
+    put("* What the tables call \"not measured\" is not known.\n"
+        "* The cases ask for one persona, one user and one city; other personas may behave otherwise.\n"
+        "* Thinking was off where the parameters say so: answers that need long reasoning are worse without it.\n"
+        "* A tool call must come in the dialect of the model's own chat template.\n");
+    put(fmt::format("\n## Licence\n\n{}\n", options_.license));
+  }
+
+  const CardOptions& options_;
+  Card card_;
+};
+
+}  // namespace
+
+Result<Card> make_card(const std::vector<Path>& runs, const CardOptions& options) {
+  Sources sources;
+  for (const Path& path : runs) NIBBLE_RETURN_IF_ERROR(read_path(path, sources));
+  return Writer(options).write(sources);
+}
+
+}  // namespace nibble::gate

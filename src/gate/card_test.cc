@@ -1,0 +1,83 @@
+#include "gate/card.h"
+
+#include <gtest/gtest.h>
+
+#include <regex>
+#include <set>
+
+#include "tests/support/temporary_folder.h"
+#include "train/metrics.h"
+
+namespace nibble::gate {
+namespace {
+
+constexpr const char* kReport = R"({"schema": 1,
+  "run": {"model": "NAME", "machine": "a machine", "nibble": "0.1.0", "params": {"temperature": 0}},
+  "gates": [{"id": "factual", "metric": "rate", "value": VALUE, "op": ">=", "threshold": 1, "verdict": "pass"},
+            {"id": "ttft", "metric": "p95", "value": 12.5, "op": "<=", "threshold": 500, "verdict": "not_judged"}],
+  "overall": {"n": 400, "rate": VALUE}, "conversations": [{"id": "a"}],
+  "latency": {"ttfat_ms": {"p50": 41.25, "p95": 77.5}, "growth": 0, "decode_tok_s": {"p50": 35.75}}})";
+
+std::string report(const std::string& name, const std::string& value) {
+  std::string text = std::regex_replace(kReport, std::regex("NAME"), name);
+  return std::regex_replace(text, std::regex("VALUE"), value);
+}
+
+class CardTest : public ::testing::Test {
+ protected:
+  Path folder(const std::string& name) {
+    std::filesystem::create_directory(folder_ / name);
+    return folder_ / name;
+  }
+  test::TemporaryFolder folder_;
+};
+
+// Every value of the card stands where the card says, and no number of its tables comes from elsewhere.
+TEST_F(CardTest, EveryNumberTracesToAField) {
+  const Path before = folder("before"), after = folder("after"), healed = folder("healed");
+  folder_.write("before/report.json", report("base-nine", "0.91"));
+  folder_.write("after/report.json", report("rounded", "0.625"));
+  folder_.write("after/quantize.json",
+                R"({"recipe": "mse", "layout": "modelopt", "algo": "W4A16_NVFP4", "effective_bits": 4.5,
+                    "effective_bits_with_head": 5.25, "bytes_before": 16826416, "bytes_after": 6275320,
+                    "relative_error": 0.0066065, "calibration_tokens": 0})");
+  {
+    auto log = train::MetricsLog::open(healed, {{"mode", "qad"}, {"lr", 1e-5}, {"conversations", 430}, {"epochs", 3}});
+    ASSERT_TRUE(log.ok()) << log.status().text();
+    ASSERT_TRUE(log->add(train::StepRecord{.step = 1, .loss = 1.588}).ok());
+    ASSERT_TRUE(log->add(train::StepRecord{.step = 162, .loss = 0.415}).ok());
+  }
+  const auto card = make_card({before, after, healed}, {.title = "Annie"});
+  ASSERT_TRUE(card.ok()) << card.status().text();
+  for (const char* text : {"| gate | base-nine | rounded | threshold |", "| factual | 91.0 % | 62.5 % | >= 100.0 % |",
+                           "| ttft | not measured | not measured | <= 500 |", "recipe mse", "4.5 bits a weight",
+                           "mode qad, 430 conversations", "loss 1.588 at the first step, 0.415 at the last of 162",
+                           "## Fidelity to BF16\n\nnot measured", "## Data\n\nnot measured"}) {
+    EXPECT_NE(card->markdown.find(text), std::string::npos) << text << "\n" << card->markdown;
+  }
+  for (const CardValue& value : card->values) {
+    if (value.file.ends_with("metrics.db")) continue;
+    const auto json = parse_json(read_file(value.file).value(), value.file);
+    ASSERT_TRUE(json.ok());
+    EXPECT_TRUE(json->contains(Json::json_pointer(value.pointer))) << value.file << value.pointer;
+  }
+  std::multiset<std::string> known;
+  const std::regex digits(R"([0-9]+(?:\.[0-9]+)?)");
+  const auto numbers = [&](const std::string& text, const auto& each) {
+    for (std::sregex_iterator at(text.begin(), text.end(), digits), end; at != end; ++at) each(at->str());
+  };
+  for (const CardValue& value : card->values) numbers(value.text, [&](const std::string& n) { known.insert(n); });
+  // The card's own words hold these: the headings, the tags of its front matter and "p50", "p95", "20 turns".
+  for (const char* own : {"4", "3.5", "50", "95", "20", "16"}) known.insert(own);
+  numbers(card->markdown, [&](const std::string& n) { EXPECT_TRUE(known.contains(n)) << n; });
+}
+
+TEST_F(CardTest, RefusesWhatIsNoRun) {
+  EXPECT_EQ(make_card({folder("empty")}, {}).status().code(), Code::not_found);
+  EXPECT_EQ(make_card({folder_.write("x.json", "{}")}, {}).status().code(), Code::not_found);
+  EXPECT_EQ(make_card({folder_.write("y.json", "{")}, {}).status().code(), Code::corrupt);
+  EXPECT_EQ(make_card({folder_ / "nowhere"}, {}).status().code(), Code::not_found);
+}
+
+}  // namespace
+}  // namespace nibble::gate
