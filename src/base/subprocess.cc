@@ -55,8 +55,8 @@ Result<Pipe> make_pipe() {
   return Pipe{Fd(ends[0]), Fd(ends[1])};
 }
 
-// Writing to a program that has gone must fail with EPIPE, not end us: SIGPIPE is blocked in this thread while we write,
-// and one that came is taken out of the queue again.
+// Writing to a program that has gone must fail with EPIPE, not end us: SIGPIPE is blocked in this thread while we
+// write, and one that came is taken out of the queue again.
 class NoPipeSignal {
  public:
   NoPipeSignal() {

@@ -12,9 +12,9 @@
 namespace nibble {
 
 struct SubprocessOptions {
-  double timeout_s = 0;                       // 0 = none
+  double timeout_s = 0;                        // 0 = none
   size_t max_output_bytes = size_t{64} << 20;  // of standard output; of standard error the first 64 KiB are kept
-  CancelToken cancel;                          // looked at every 20 ms
+  CancelToken cancel = {};                     // looked at every 20 ms
 };
 
 struct SubprocessResult {
