@@ -2,6 +2,7 @@
 #include "cli/data_flags.h"
 #include "cli/data_report.h"
 #include "cli/terminal.h"
+#include "synth/data_stats.h"
 #include "train/split.h"
 
 namespace nibble::cli {
@@ -10,6 +11,7 @@ namespace {
 struct CheckFlags {
   Path file, model;
   DataFlags data;
+  std::vector<std::string> hold_out;
   int show = 3;
   bool json = false;
 };
@@ -23,6 +25,12 @@ struct SplitFlags {
 
 struct DedupeFlags {
   Path file, output;
+  double near = 0;
+  bool json = false;
+};
+
+struct StatsFlags {
+  Path file, model;
   bool json = false;
 };
 
@@ -36,8 +44,23 @@ Result<int> check(const CheckFlags& flags) {
     NIBBLE_TRY(read, train::inspect_dataset(flags.file, tokenizer, chat_template, options, bar.callback()));
     dataset = std::move(read);
   }
-  flags.json ? print_json(report_json(dataset.report)) : print_report(dataset, tokenizer, flags.show);
-  return dataset.report.bad > 0 || dataset.samples.empty() ? 2 : 0;
+  synth::HoldOut hold_out;
+  for (const std::string& name : flags.hold_out) NIBBLE_RETURN_IF_ERROR(hold_out.add_cases(name));
+  synth::Overlaps overlaps;
+  if (hold_out.size() > 0) {
+    ProgressBar bar("hold-out", true);
+    NIBBLE_TRY(found, synth::find_overlaps(flags.file, hold_out, options.max_errors, bar.callback()));
+    overlaps = std::move(found);
+  }
+  if (flags.json) {
+    Json json = report_json(dataset.report);
+    if (hold_out.size() > 0) json["holdout"] = {{"records", overlaps.records}, {"shown", overlaps.shown}};
+    print_json(json);
+  } else {
+    print_report(dataset, tokenizer, flags.show);
+    if (hold_out.size() > 0) print_overlaps(overlaps, hold_out.size());
+  }
+  return dataset.report.bad > 0 || dataset.samples.empty() || overlaps.records > 0 ? 2 : 0;
 }
 
 Result<int> split(const SplitFlags& flags) {
@@ -60,13 +83,26 @@ Result<int> split(const SplitFlags& flags) {
 
 Result<int> dedupe(const DedupeFlags& flags) {
   ProgressBar bar("dedupe", true);
-  NIBBLE_TRY(report, train::dedupe_file(flags.file, flags.output, bar.callback()));
+  NIBBLE_TRY(report, train::dedupe_file(flags.file, flags.output, flags.near, bar.callback()));
   if (flags.json) {
-    print_json({{"records", report.records}, {"kept", report.kept}, {"output", flags.output.string()}});
+    print_json(
+        {{"records", report.records}, {"kept", report.kept}, {"near", report.near}, {"output", flags.output.string()}});
   } else {
-    fmt::print("wrote {}: {} of {} records, {} exact repetitions left out\n", flags.output.string(), report.kept,
-               report.records, report.records - report.kept);
+    fmt::print("wrote {}: {} of {} records, {} exact repetitions left out, {} near ones\n", flags.output.string(),
+               report.kept, report.records, report.records - report.kept - report.near, report.near);
   }
+  return 0;
+}
+
+Result<int> stats(const StatsFlags& flags) {
+  synth::RecordCheck check;
+  if (!flags.model.empty()) {
+    NIBBLE_TRY(loaded, synth::RecordCheck::load(flags.model));
+    check = std::move(loaded);
+  }
+  ProgressBar bar("stats", true);
+  NIBBLE_TRY(found, synth::data_stats(flags.file, check, bar.callback()));
+  flags.json ? print_json(stats_json(found)) : print_stats(found);
   return 0;
 }
 
@@ -80,7 +116,8 @@ void add_check(CLI::App& data, Action& action) {
       "colour (in [[brackets]] in a pipe): the assistant's words, calls and <|im_end|>, never its header, never "
       "others'\n"
       "text. --thinking says how the server will run; the prompt that it will send must be the beginning of the\n"
-      "training text, token by token. Exit code 2 when a line is bad.\n\n"
+      "training text, token by token. With --holdout, a user's text that is a gate case's, or .8 similar to it, is an\n"
+      "error. Exit code 2 when a line is bad.\n\n"
       "  nibble data check chats.jsonl --model models/tiny-voice\n"
       "  nibble data check chats.jsonl --model DIR --max-length 2048 --overflow left-turns\n"
       "  nibble data check reasoning.jsonl --model DIR --thinking on --json");
@@ -89,6 +126,8 @@ void add_check(CLI::App& data, Action& action) {
       ->required();
   add_data_flags(*command, flags->data);
   command->add_option("--errors", flags->data.options.max_errors, "show at most N bad lines")->capture_default_str();
+  command->add_option("--holdout", flags->hold_out,
+                      "gate recipe or file of cases (*.jsonl): what their users say must not be in the data");
   command->add_option("--show", flags->show, "samples to show")->check(CLI::Range(0, 1000))->capture_default_str();
   command->add_flag("--json", flags->json, "print one JSON document");
   command->callback([flags, &action] { action = [flags] { return check(*flags); }; });
@@ -117,14 +156,32 @@ void add_split(CLI::App& data, Action& action) {
 
 void add_dedupe(CLI::App& data, Action& action) {
   auto flags = std::make_shared<DedupeFlags>();
-  CLI::App* command = data.add_subcommand("dedupe", "Leave out exact repetitions of conversations");
+  CLI::App* command = data.add_subcommand("dedupe", "Leave out repetitions of conversations");
   command->footer(
-      "Of the records with the same messages and tools the first stays, as it is, whatever their other keys say.\n\n"
-      "  nibble data dedupe chats.jsonl --output unique.jsonl");
+      "Of the records with the same messages and tools the first stays, as it is, whatever their other keys say. "
+      "--near\n"
+      "leaves out what says nearly the same, too: the share of word triples in common, system prompts aside.\n\n"
+      "  nibble data dedupe chats.jsonl --output unique.jsonl\n"
+      "  nibble data dedupe chats.jsonl --near 0.8 --output unique.jsonl");
   command->add_option("FILE", flags->file, "conversations as JSONL")->required();
   command->add_option("--output", flags->output, "the new file")->required();
+  command->add_option("--near", flags->near, "similarity from which two are one (0 = exact repetitions only)")
+      ->check(CLI::Range(0.0, 1.0));
   command->add_flag("--json", flags->json, "print one JSON document");
   command->callback([flags, &action] { action = [flags] { return dedupe(*flags); }; });
+}
+
+void add_stats(CLI::App& data, Action& action) {
+  auto flags = std::make_shared<StatsFlags>();
+  CLI::App* command = data.add_subcommand("stats", "What conversations hold: turns, calls, lengths, repetitions");
+  command->footer(
+      "Lines that training would refuse are counted and left out. Lengths are those of the model's template and\n"
+      "tokenizer, or estimated at four characters a token.\n\n"
+      "  nibble data stats chats.jsonl --model models/tiny-voice");
+  command->add_option("FILE", flags->file, "conversations as JSONL")->required();
+  command->add_option("--model", flags->model, "count tokens as this checkpoint does");
+  command->add_flag("--json", flags->json, "print one JSON document");
+  command->callback([flags, &action] { action = [flags] { return stats(*flags); }; });
 }
 
 }  // namespace
@@ -134,11 +191,13 @@ void add_data(CLI::App& app, Action& action) {
   data->footer(
       "  nibble data check chats.jsonl --model DIR          what is wrong, and what would be trained\n"
       "  nibble data split chats.jsonl --output data/       training and validation without a common group\n"
-      "  nibble data dedupe chats.jsonl --output new.jsonl  without exact repetitions");
+      "  nibble data dedupe chats.jsonl --output new.jsonl  without repetitions\n"
+      "  nibble data stats chats.jsonl                      turns, calls, lengths");
   data->require_subcommand(1);
   add_check(*data, action);
   add_split(*data, action);
   add_dedupe(*data, action);
+  add_stats(*data, action);
 }
 
 }  // namespace nibble::cli

@@ -91,4 +91,68 @@ void print_report(const train::Dataset& dataset, const text::Tokenizer& tokenize
   }
 }
 
+void print_overlaps(const synth::Overlaps& overlaps, size_t held_out) {
+  fmt::print("\nheld out: {} texts of gate cases; {} records have one of them{}\n", held_out, overlaps.records,
+             overlaps.records > 0 ? ":" : "");
+  for (const std::string& one : overlaps.shown) fmt::print("  {}\n", printable(one));
+}
+
+Json stats_json(const synth::DataStats& s) {
+  Json turns = Json::object();
+  for (const auto& [count, records] : s.turns) turns[std::to_string(count)] = records;
+  return {{"records", s.records},
+          {"bad", s.bad},
+          {"groups", s.groups},
+          {"system_prompts", s.system_prompts},
+          {"toolsets", s.toolsets},
+          {"user_turns", s.user_turns},
+          {"replies", s.replies},
+          {"calls", s.calls},
+          {"with_calls", s.with_calls},
+          {"with_empty_result", s.with_empty},
+          {"with_failed_result", s.with_failed},
+          {"with_thinking", s.with_thinking},
+          {"with_markdown", s.with_markdown},
+          {"duplicates", s.duplicates},
+          {"near_duplicates", s.near_duplicates},
+          {"tokens",
+           {{"sum", s.tokens},
+            {"min", s.tokens_min},
+            {"median", s.tokens_median},
+            {"p95", s.tokens_p95},
+            {"max", s.tokens_max},
+            {"estimated", s.tokens_estimated}}},
+          {"categories", s.categories},
+          {"tools", s.tools},
+          {"turns", turns}};
+}
+
+void print_stats(const synth::DataStats& s) {
+  const int64_t sound = s.records - s.bad;
+  const auto share = [&](int64_t records) {
+    return fmt::format("{} ({:.1f} %)", records,
+                       sound == 0 ? 0 : 100.0 * static_cast<double>(records) / static_cast<double>(sound));
+  };
+  const auto list = [](const auto& counts) {
+    std::string text;
+    for (const auto& [name, count] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name, count);
+    return printable(text);
+  };
+  fmt::print("{}", table({{"records", fmt::format("{}, {} bad, in {} groups", s.records, s.bad, s.groups)},
+                          {"prompts", fmt::format("{} system prompts, {} sets of tools", s.system_prompts, s.toolsets)},
+                          {"messages", fmt::format("{} of users, {} of the assistant with {} calls", s.user_turns,
+                                                   s.replies, s.calls)},
+                          {"with a call", share(s.with_calls)},
+                          {"empty, failed result", share(s.with_empty) + ", " + share(s.with_failed)},
+                          {"thinking, markdown", share(s.with_thinking) + ", " + share(s.with_markdown)},
+                          {"repetitions", fmt::format("{} exact, {} near", s.duplicates, s.near_duplicates)},
+                          {"length", fmt::format("{} / {} / {} / {}   min / median / p95 / max tokens{}", s.tokens_min,
+                                                 s.tokens_median, s.tokens_p95, s.tokens_max,
+                                                 s.tokens_estimated ? ", estimated" : "")},
+                          {"tokens", std::to_string(s.tokens)},
+                          {"turns: records", list(s.turns)},
+                          {"calls", list(s.tools)},
+                          {"categories", list(s.categories)}}));
+}
+
 }  // namespace nibble::cli

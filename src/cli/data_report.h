@@ -1,7 +1,8 @@
-// What checking a data file found: for `data check` and `train --check`.
+// What was found in a data file: for `data check`, `data stats` and `train --check`.
 #pragma once
 
 #include "io/json.h"
+#include "synth/data_stats.h"
 #include "text/tokenizer.h"
 #include "train/dataset.h"
 
@@ -11,5 +12,12 @@ Json report_json(const train::DatasetReport& report);
 
 /// On stdout: the bad lines, `show` samples with what is trained marked, and the figures.
 void print_report(const train::Dataset& dataset, const text::Tokenizer& tokenizer, int show);
+
+/// For `data check --holdout`, of so many texts that are held out.
+void print_overlaps(const synth::Overlaps& overlaps, size_t held_out);
+
+/// For `data stats`.
+Json stats_json(const synth::DataStats& stats);
+void print_stats(const synth::DataStats& stats);
 
 }  // namespace nibble::cli

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/sha256.h"
-#include "synth/conversation.h"
+#include "train/record.h"
 
 namespace nibble::synth {
 
@@ -15,7 +15,7 @@ int64_t Collection::take(const CellWork& work, CellResult result) {
       ++count.rejected[one.faults[0].reason];
       continue;
     }
-    const std::string text = spoken_text(one.record["messages"]);
+    const std::string text = train::spoken_text(one.record["messages"]);
     std::string hash = sha256_of(text);
     if (exact_.contains(hash)) {
       ++count.rejected["duplicate"];

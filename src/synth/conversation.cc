@@ -108,16 +108,6 @@ int64_t count_calls(const Json& messages) {
   return count;
 }
 
-std::string spoken_text(const Json& messages) {
-  std::string text;
-  for (const Json& message : messages) {
-    if (message["role"] == "system") continue;
-    text += message["role"].get<std::string>() + " " + message["content"].get<std::string>() + "\n";
-    for_each_call(message, [&](const Json& function) { text += gate::dump(function) + "\n"; });
-  }
-  return text;
-}
-
 bool is_empty_result(const std::string& content) {
   if (content.find_first_not_of(" \t\r\n") == std::string::npos) return true;
   const auto json = parse_json(content, "result");

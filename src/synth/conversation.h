@@ -31,9 +31,6 @@ void for_each_call(const Json& message, const Each& each) {
 
 int64_t count_calls(const Json& messages);
 
-/// What is said in a conversation by all but the system: what two are compared by.
-std::string spoken_text(const Json& messages);
-
 /// Whether a tool found nothing: {"results": []} or another object whose arrays are all empty, at least one of them;
 /// [], null or an empty text.
 bool is_empty_result(const std::string& content);

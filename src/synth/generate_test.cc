@@ -8,10 +8,10 @@
 #include <set>
 
 #include "base/clock.h"
-#include "synth/conversation.h"
 #include "synth/output.h"
 #include "tests/support/replay_teacher.h"
 #include "tests/support/temporary_folder.h"
+#include "train/record.h"
 
 namespace nibble::synth {
 namespace {
@@ -106,7 +106,7 @@ void expect_sound(const World& world) {
     const auto faults = world.validator->faults(*one.category, one.candidate.record);
     ASSERT_TRUE(faults.ok());
     EXPECT_TRUE(faults->empty()) << to_text(*faults);
-    EXPECT_TRUE(texts.insert(spoken_text(one.candidate.record["messages"])).second);
+    EXPECT_TRUE(texts.insert(train::spoken_text(one.candidate.record["messages"])).second);
   }
 }
 
@@ -248,7 +248,7 @@ TEST(Generate, CancelKeepsWhatWasAnswered) {
     CancelsAfter(const ReplayAnswers& answers, std::atomic<int>& asked, CancelToken token)
         : InProcess(answers, asked), asked_(asked), token_(std::move(token)) {}
     Attempt ask(const Question& question) override {
-      if (asked_ == 3) token_.cancel();
+      if (asked_ >= 3) token_.cancel();
       return InProcess::ask(question);
     }
 

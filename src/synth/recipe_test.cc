@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "gate/json_schema.h"
 #include "gate/recipe.h"
 #include "synth/draw.h"
 #include "synth/test_recipe.h"
@@ -23,6 +24,18 @@ TEST(Recipe, TheBundledOnesAreSound) {
     EXPECT_FALSE(recipe->title.empty());
     EXPECT_EQ(recipe->fingerprint.size(), 64U);
     EXPECT_TRUE(Validator::make(*recipe, {}, nullptr).ok());
+  }
+}
+
+TEST(Recipe, TheBundledOnesFitTheSchema) {
+  const Path folder = NIBBLE_SOURCE_DIR "/recipes/generate";
+  const Json schema = parse_json(read_file(folder / "schema.json").value(), "schema.json").value();
+  const auto compiled = gate::JsonSchema::compile(schema, "schema.json");
+  ASSERT_TRUE(compiled.ok()) << compiled.status().text();
+  EXPECT_EQ(compiled->unknown_keywords(), std::vector<std::string>{});
+  for (const std::string& name : recipe_names()) {
+    const Json recipe = parse_json(read_file(folder / (name + ".json")).value(), name).value();
+    EXPECT_EQ(compiled->violation(recipe).value(), std::nullopt) << name;
   }
 }
 

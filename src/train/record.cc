@@ -361,4 +361,20 @@ std::string content_key(const Record& record) {
   return Sha256().add(record.messages.dump()).add(record.tools.dump()).hex();
 }
 
+std::string spoken_text(const Json& messages) {
+  std::string text;
+  const auto print = [](const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); };
+  for (const Json& message : messages) {
+    if (message["role"] == "system" || message["role"] == "developer") continue;
+    text += message["role"].get<std::string>() + " " + message["content"].get<std::string>() + "\n";
+    const Json* calls = find(message, "tool_calls");
+    if (calls == nullptr || !calls->is_array()) continue;
+    for (const Json& call : *calls) {
+      const Json* function = find(call, "function");
+      text += print(function != nullptr ? *function : call) + "\n";
+    }
+  }
+  return text;
+}
+
 }  // namespace nibble::train

@@ -43,4 +43,7 @@ Result<Record> parse_record(std::string_view line, std::string_view where);
 /// The part of a record by which exact repetitions are known: messages and tools.
 std::string content_key(const Record& record);
 
+/// What is said in a conversation by all but the system, calls among it: what near repetitions are known by.
+std::string spoken_text(const Json& messages);
+
 }  // namespace nibble::train

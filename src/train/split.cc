@@ -4,6 +4,7 @@
 
 #include "base/sha256.h"
 #include "io/jsonl.h"
+#include "text/near_duplicates.h"
 #include "train/record.h"
 
 namespace nibble::train {
@@ -60,13 +61,23 @@ Result<SplitReport> split_file(const Path& file, const Path& output, double shar
   return counts;
 }
 
-Result<DedupeReport> dedupe_file(const Path& file, const Path& output, const Progress& progress) {
+Result<DedupeReport> dedupe_file(const Path& file, const Path& output, double near, const Progress& progress) {
+  if (!(near >= 0 && near <= 1)) return invalid_argument("near: expected a similarity from 0 to 1, got {}", near);
   NIBBLE_TRY(out, OutputFile::create(output));
   DedupeReport counts;
   std::set<std::string> seen;
+  text::NearDuplicates texts(near > 0 ? near : 1);
   NIBBLE_RETURN_IF_ERROR(for_each_record(file, progress, [&](const Record& record, std::string_view line) -> Status {
     ++counts.records;
     if (!seen.insert(content_key(record)).second) return {};
+    if (near > 0) {
+      const std::string spoken = spoken_text(record.messages);
+      if (texts.find(spoken)) {
+        ++counts.near;
+        return {};
+      }
+      texts.add(spoken);
+    }
     ++counts.kept;
     return write_line(out, line);
   }));

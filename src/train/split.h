@@ -22,9 +22,13 @@ Result<SplitReport> split_file(const Path& file, const Path& output, double shar
 
 struct DedupeReport {
   int64_t records = 0, kept = 0;
+  int64_t near = 0;  // left out for being nearly the same as one before
 };
 
 /// Writes the first of every set of records with the same messages and tools, whatever else they say (content_key).
-Result<DedupeReport> dedupe_file(const Path& file, const Path& output, const Progress& progress = {});
+/// With `near` in (0, 1] also only the first of those that say nearly the same, system prompts aside: of that similarity
+/// at least to one that was kept (text/near_duplicates.h).
+Result<DedupeReport> dedupe_file(const Path& file, const Path& output, double near = 0,
+                                 const Progress& progress = {});
 
 }  // namespace nibble::train

@@ -1,10 +1,6 @@
 // Killed at any moment, the same command goes on, and the bytes are those of an undisturbed run.
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <fstream>
@@ -13,8 +9,6 @@
 
 #include "base/rng.h"
 #include "tests/support/command.h"
-
-extern char** environ;
 
 namespace nibble::test {
 namespace {
@@ -40,27 +34,6 @@ std::vector<std::string> arguments(const Path& output) {
           "--output",     output.string()};
 }
 
-// Starts the command and ends it with SIGKILL after so many seconds; its exit code, or nothing when it was killed.
-std::optional<int> run_and_kill(std::vector<std::string> words, double seconds) {
-  words.insert(words.begin(), NIBBLE_BINARY);
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    posix_spawn_file_actions_addopen(&files, fd, "/dev/null", O_RDWR, 0);
-  }
-  pid_t pid = 0;
-  EXPECT_EQ(::posix_spawn(&pid, argv[0], &files, nullptr, argv.data(), environ), 0);
-  posix_spawn_file_actions_destroy(&files);
-  std::this_thread::sleep_for(duration<double>(seconds));
-  ::kill(pid, SIGKILL);
-  int status = 0;
-  ::waitpid(pid, &status, 0);
-  return WIFEXITED(status) ? std::optional<int>(WEXITSTATUS(status)) : std::nullopt;
-}
-
 // Kills the command with these flags `times` times at random moments and lets it go on.
 void expect_same_bytes(const std::vector<std::string>& flags, int times) {
   const Scratch scratch;
@@ -81,7 +54,7 @@ void expect_same_bytes(const std::vector<std::string>& flags, int times) {
   for (int i = 0; i < times; ++i) {
     const Path output = scratch / ("killed-" + std::to_string(i));
     const Path partial = output.string() + ".partial";
-    const std::optional<int> code = run_and_kill(arguments(output), whole_s * rng.uniform());
+    const std::optional<int> code = nibble_signalled(arguments(output), whole_s * rng.uniform(), SIGKILL);
     if (code) {
       EXPECT_EQ(*code, 0);  // it was done already
     } else if (!fs::exists(output)) {
@@ -112,7 +85,7 @@ TEST(Resume, KilledWhileLayersAreSolved) {
 TEST(Resume, AnotherProcessIsToldToWait) {
   const Scratch scratch;
   const Path output = scratch / "out";
-  std::thread first([&] { EXPECT_FALSE(run_and_kill(arguments(output), 1.5) == 2); });
+  std::thread first([&] { EXPECT_FALSE(nibble_signalled(arguments(output), 1.5, SIGKILL) == 2); });
   while (!fs::exists(output.string() + ".partial/job") && !fs::exists(output)) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }

@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
+#include <thread>
 
 extern char** environ;
 
@@ -37,6 +40,27 @@ Outcome nibble_command(const std::vector<std::string>& arguments) {
   outcome.out = std::move(read_file(out)).value();
   outcome.err = std::move(read_file(err)).value();
   return outcome;
+}
+
+std::optional<int> nibble_signalled(const std::vector<std::string>& arguments, double seconds, int signal) {
+  std::vector<std::string> words = {NIBBLE_BINARY};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  posix_spawn_file_actions_t files;
+  posix_spawn_file_actions_init(&files);
+  for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    posix_spawn_file_actions_addopen(&files, fd, "/dev/null", O_RDWR, 0);
+  }
+  pid_t pid = 0;
+  EXPECT_EQ(::posix_spawn(&pid, argv[0], &files, nullptr, argv.data(), environ), 0);
+  posix_spawn_file_actions_destroy(&files);
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+  ::kill(pid, signal);
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? std::optional<int>(WEXITSTATUS(status)) : std::nullopt;
 }
 
 Scratch::Scratch() {
