@@ -26,6 +26,7 @@ void add_converse(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_gate(CLI::App& app, Action& action);
+void add_generate(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_quantize(CLI::App& app, Action& action);
 void add_runs(CLI::App& app, Action& action);

@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
   cli::add_gate(app, action);
   cli::add_card(app, action);
   cli::add_data(app, action);
+  cli::add_generate(app, action);
 
   try {
     app.parse(argc, argv);
