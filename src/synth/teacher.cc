@@ -36,7 +36,9 @@ class UrlTeacher : public Teacher {
     request.tools = question.tools;
     request.params = question.params;
     request.params["seed"] = question.seed;
-    request.params["max_tokens"] = question.max_tokens;
+    // Some servers know only the newer name; a recipe says so by using it.
+    const char* limit = question.params.contains("max_completion_tokens") ? "max_completion_tokens" : "max_tokens";
+    request.params[limit] = question.max_tokens;
     const Stopwatch watch;
     auto reply = endpoint_.complete(request);
     Attempt attempt;

@@ -80,5 +80,32 @@ TEST(Dedupe, KeepsTheFirstOfEqualConversations) {
   EXPECT_EQ(*read_file(dir / "out.jsonl"), talk("a", 1) + "\n" + talk("a", 2) + "\n");
 }
 
+TEST(Dedupe, LeavesOutWhatIsNearlySaid) {
+  const test::TemporaryFolder dir;
+  const auto line = [](const std::string& system, const std::string& user) {
+    return Json{{"messages",
+                 {{{"role", "system"}, {"content", system}},
+                  {{"role", "user"}, {"content", user}},
+                  {{"role", "assistant"},
+                   {"content", "It leaves from platform two at a quarter past nine, as it does on every day."}}}}}
+               .dump() +
+           "\n";
+  };
+  const std::string first = line("You are Annie.", "When does the early train to the coast leave tomorrow?");
+  const std::string other = line("You are Annie.", "Where did I put the keys of the small blue cupboard?");
+  const Path file = dir.write(
+      "in.jsonl",
+      first + line("You are Bo.", "When does the early train to the coast leave tomorrow morning?") + other + first);
+  const auto exact = dedupe_file(file, dir / "exact.jsonl");
+  ASSERT_TRUE(exact.ok()) << exact.status().text();
+  EXPECT_EQ(exact->kept, 3);
+  const auto near = dedupe_file(file, dir / "near.jsonl", 0.8);
+  ASSERT_TRUE(near.ok()) << near.status().text();
+  EXPECT_EQ(near->kept, 2);
+  EXPECT_EQ(near->near, 1);
+  EXPECT_EQ(*read_file(dir / "near.jsonl"), first + other);
+  EXPECT_FALSE(dedupe_file(file, dir / "x.jsonl", 2).ok());
+}
+
 }  // namespace
 }  // namespace nibble::train

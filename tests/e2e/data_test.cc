@@ -55,5 +55,30 @@ TEST(Data, SplitAndDedupeWriteFiles) {
   EXPECT_EQ(*read_file(dir / "once.jsonl"), *read_file(kValid));
 }
 
+TEST(Data, StatsCount) {
+  const Outcome outcome = nibble_command({"data", "stats", kValid, "--model", kTinyVoice, "--json"});
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const Json stats = parse_json(outcome.out, "stats").value();
+  EXPECT_EQ(stats["records"], 300);
+  EXPECT_EQ(stats["bad"], 0);
+  EXPECT_EQ(stats["with_thinking"], 0);
+  EXPECT_GT(stats["tools"]["search_memory"], 10);
+  EXPECT_FALSE(stats["tokens"]["estimated"].get<bool>());
+  EXPECT_EQ(nibble_command({"data", "stats", kValid}).exit_code, 0);
+}
+
+// The small world's users have few words: much of their text is in its cases.
+TEST(Data, CheckFindsPromptsOfTheGates) {
+  const std::string cases = NIBBLE_SOURCE_DIR "/tests/golden/data/cases.jsonl";
+  const Outcome overlap =
+      nibble_command({"data", "check", kValid, "--model", kTinyVoice, "--show", "0", "--holdout", cases});
+  EXPECT_EQ(overlap.exit_code, 2);
+  EXPECT_NE(overlap.out.find("valid.jsonl:"), std::string::npos) << overlap.out;
+  const Outcome none =
+      nibble_command({"data", "check", kValid, "--model", kTinyVoice, "--show", "0", "--holdout", "nothing"});
+  EXPECT_EQ(none.exit_code, 2);
+  EXPECT_NE(none.err.find("not found"), std::string::npos) << none.err;
+}
+
 }  // namespace
 }  // namespace nibble::test
