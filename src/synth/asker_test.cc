@@ -116,6 +116,7 @@ TEST(Asker, TheBudgetShortensAnswersAndEndsIt) {
 
 TEST(Asker, CancelWakesWhoWaits) {
   AskOptions options = kFast;
+  options.cancel = CancelToken();  // copies share their flag
   Asker asker(options, {});
   std::thread later([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));

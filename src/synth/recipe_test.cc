@@ -42,7 +42,8 @@ TEST(Recipe, TheBundledOnesFitTheSchema) {
 TEST(Recipe, TheQuotasAreThePromisedOnes) {
   const auto quotas = [](const std::string& name) {
     std::vector<std::pair<std::string, int64_t>> list;
-    for (const Category& one : load_recipe(name)->categories) list.emplace_back(one.id, one.quota);
+    const Recipe recipe = load_recipe(name).value();
+    for (const Category& one : recipe.categories) list.emplace_back(one.id, one.quota);
     return list;
   };
   using List = std::vector<std::pair<std::string, int64_t>>;

@@ -73,7 +73,8 @@ TEST_F(Roll, TheTeacherPlaysTheAssistantAlone) {
       EXPECT_EQ(question.tools, recipe_.tools);
       EXPECT_EQ(question.max_tokens, 100);
       for (const Json& message : question.messages) {
-        if (message["role"] == "tool") EXPECT_EQ(message["tool_call_id"].get<std::string>().rfind("call_", 0), 0U);
+        if (message["role"] != "tool") continue;
+        EXPECT_EQ(message["tool_call_id"].get<std::string>().rfind("call_", 0), 0U);
       }
     }
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "gate/chat_stream.h"
 #include "synth/conversation.h"
 #include "synth/personal_data.h"
 #include "synth/roles.h"
@@ -30,7 +31,7 @@ Status personal_data_faults(const Json& messages, std::vector<Fault>& faults) {
   for (const Json& message : messages) {
     if (message["role"] == "system") continue;
     std::string text = text_of(message);
-    for_each_call(message, [&](const Json& function) { text += "\n" + function["arguments"].dump(); });
+    for_each_call(message, [&](const Json& function) { text.append(1, '\n').append(gate::dump(function["arguments"])); });
     NIBBLE_TRY(found, find_personal_data(text::sanitize_utf8(text)));
     if (found) faults.push_back({"personal_data", fmt::format("a {}: {}", found->kind, found->text)});
   }

@@ -117,7 +117,7 @@ struct Asked {
 struct ReplayAnswers {
   bool faults = false;
   int64_t held = int64_t{1} << 40;
-  std::string short_category;  // the one that `held` is for; empty: all
+  std::string short_category = {};  // the one that `held` is for; empty: all
 
   std::string text(const std::string& prompt, std::string& finish) const {
     const Asked asked = Asked::of(prompt);
