@@ -50,6 +50,10 @@ double retry_after_s(const net::HttpResponse& response) {
   return error == std::errc() && seconds >= 0 ? seconds : -1;
 }
 
+LastResponse refused(const net::HttpResponse& response) {
+  return {response.status, retry_after_s(response)};
+}
+
 size_t characters(std::string_view text) {
   return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
@@ -104,8 +108,9 @@ Status ChatEndpoint::with_retries(const std::function<Attempt()>& attempt) {
   double backoff = options_.first_backoff_s;
   for (int i = 0;; ++i) {
     const Attempt made = attempt();
+    last_ = made.last;
     if (made.status.code() != Code::unavailable || i == options_.retries) return made.status;
-    NIBBLE_RETURN_IF_ERROR(wait(std::min(made.retry_after_s >= 0 ? made.retry_after_s : backoff, kMaxBackoff_s)));
+    NIBBLE_RETURN_IF_ERROR(wait(std::min(made.last.retry_after_s >= 0 ? made.last.retry_after_s : backoff, kMaxBackoff_s)));
     backoff *= 2;
     ++retried_;
   }
@@ -117,7 +122,7 @@ Result<std::string> ChatEndpoint::send(const std::string& path, const std::strin
   NIBBLE_RETURN_IF_ERROR(with_retries([&]() -> Attempt {
     auto response = body == nullptr ? client_.get(url, http_options()) : client_.post(url, *body, http_options());
     if (!response.ok()) return {response.status()};
-    if (!response->ok()) return {status_error(path, *response), retry_after_s(*response)};
+    if (!response->ok()) return {status_error(path, *response), refused(*response)};
     answer = std::move(response->body);
     return {};
   }));
@@ -161,7 +166,7 @@ ChatEndpoint::Attempt ChatEndpoint::stream(const std::string& body, const ChatRe
     const bool broke_early = response.status().code() == Code::io && !chat.begun();
     return {broke_early ? unavailable("{}", response.status().message()) : response.status()};
   }
-  if (!response->ok()) return {status_error(kChatPath, *response), retry_after_s(*response)};
+  if (!response->ok()) return {status_error(kChatPath, *response), refused(*response)};
   if (!chat.reply().interrupted) {
     if (Status end = chat.end(); !end.ok()) return {end};
   }

@@ -40,6 +40,12 @@ struct ChatRequest {
 Json assistant_message(const Reply& reply);
 Json tool_message(const ToolCall& call, const std::string& result);
 
+/// How the last attempt was refused.
+struct LastResponse {
+  int status = 0;             // of HTTP where it was another than 2xx; else 0
+  double retry_after_s = -1;  // what the server asked for, where it did
+};
+
 /// Keeps a connection; one call at a time, so one object a thread.
 ///
 /// What got no token is tried again: no byte of a response, status 408, 429 or 5xx, a stream that ended before its
@@ -62,11 +68,12 @@ class ChatEndpoint {
 
   const EndpointOptions& options() const { return options_; }
   int retried() const { return retried_; }
+  const LastResponse& last_response() const { return last_; }
 
  private:
   struct Attempt {
-    Status status;              // ok, or why not
-    double retry_after_s = -1;  // what the server asked for, where it did
+    Status status;          // ok, or why not
+    LastResponse last = {};  // of a response that was none
   };
   Status with_retries(const std::function<Attempt()>& attempt);
   Attempt stream(const std::string& body, const ChatRequest& request, StreamedReply& reply);
@@ -76,6 +83,7 @@ class ChatEndpoint {
   EndpointOptions options_;
   net::HttpClient client_;
   int retried_ = 0;
+  LastResponse last_;
 };
 
 }  // namespace nibble::gate
