@@ -9,6 +9,7 @@
 #include "cli/version.h"
 #include "gate/baseline.h"
 #include "gate/compare.h"
+#include "gate/report_html.h"
 #include "gate/run_files.h"
 #include "gate/run_store.h"
 
@@ -164,8 +165,8 @@ class Session {
 
   Status write_side(size_t side, const gate::Report& report) {
     if (flags_.output.empty()) return {};
-    const Path file = flags_.output / (side == 0 ? "report.json" : "report_b.json");
-    return gate::write_report_json(file, recipe_, records_[side], report, flags_.run.repeats);
+    return gate::write_run_files(flags_.output, side == 0 ? "" : "_b", recipe_, records_[side], report,
+                                 flags_.run.repeats);
   }
 
   Result<int> finish_comparison(const gate::Report& report_a) {
@@ -173,8 +174,10 @@ class Session {
     report_b.run = about(1);
     NIBBLE_RETURN_IF_ERROR(write_side(1, report_b));
     NIBBLE_TRY(comparison, gate::compare_runs(recipe_, records_[0], records_[1], flags_.report));
+    comparison.report_a.run = about(0);
+    comparison.report_b.run = about(1);
     Json json = gate::to_json(comparison);
-    json["run"] = {{"a", about(0)}, {"b", about(1)}};
+    json["run"] = {{"a", comparison.report_a.run}, {"b", comparison.report_b.run}};
     if (flags_.hardened) {
       for (size_t i = 0; i < comparison.gates.size(); ++i) {
         json["gates"][i]["hardening"] = gate::name(gate::hardening_of(comparison.gates[i]));
@@ -183,14 +186,15 @@ class Session {
     if (!flags_.output.empty()) {
       NIBBLE_RETURN_IF_ERROR(
           write_file(flags_.output / "compare.json", json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n"));
+      const gate::ComparedSides sides{records_[0], records_[1], side_name(0), side_name(1), flags_.hardened};
+      NIBBLE_RETURN_IF_ERROR(
+          gate::write_compare_html(flags_.output / "compare.html", recipe_, sides, comparison, flags_.run.repeats));
     }
     if (flags_.json) {
       print_json(json);
     } else {
-      const bool hardened = flags_.hardened;
-      fmt::print("{}", gate::to_text(comparison, sides_[0].endpoint.model + (hardened ? ", as the recipe asks" : ""),
-                                     sides_[1].endpoint.model + (hardened ? ", hardened" : "")));
-      if (hardened) print_hardening(comparison);
+      fmt::print("{}", gate::to_text(comparison, side_name(0), side_name(1)));
+      if (flags_.hardened) print_hardening(comparison);
     }
     const int code = std::max(report_a.errors, report_b.errors) > 0 ? 2 : report_a.exit_code();
     NIBBLE_RETURN_IF_ERROR(remember(report_a, code));
@@ -212,6 +216,11 @@ class Session {
                       .passed = report.overall.passed,
                       .exit_code = code,
                       .report = gate::to_json(report)});
+  }
+
+  std::string side_name(size_t side) const {
+    const std::string& model = sides_[side].endpoint.model;
+    return !flags_.hardened ? model : model + (side == 0 ? ", as the recipe asks" : ", hardened");
   }
 
   static void print_hardening(const gate::Comparison& comparison) {

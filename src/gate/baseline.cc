@@ -48,16 +48,15 @@ Result<Baseline> baseline_of(const Recipe& recipe, const Records& records, const
   if (const Json* started = find_value(report.run, "started")) baseline.started = started->get<std::string>();
   baseline.ttfat_ms = report.latency.ttfat_ms;
   for (const GateResult& result : report.gates) baseline.verdicts[result.gate.id] = result.verdict;
-  std::map<std::string, const Case*> cases;
-  for (const Case& one : recipe.cases) cases[one.id] = &one;
-  NIBBLE_RETURN_IF_ERROR(for_each_record(recipe, records, repeats, [&](const CaseRecord& record) -> Status {
-    for (const Gate& gate : recipe.gates) {
-      if (is_latency_gate(gate.id)) continue;
-      const std::optional<bool> passed = passes_gate(gate.id, *cases.at(record.id), record);
-      if (passed) baseline.plays[gate.id][fmt::format("{}#{}", record.id, record.repeat)] = *passed;
-    }
-    return {};
-  }));
+  NIBBLE_RETURN_IF_ERROR(
+      for_each_record(recipe, records, repeats, [&](const Case& one, const CaseRecord& record) -> Status {
+        for (const Gate& gate : recipe.gates) {
+          if (is_latency_gate(gate.id)) continue;
+          const std::optional<bool> passed = passes_gate(gate.id, one, record);
+          if (passed) baseline.plays[gate.id][fmt::format("{}#{}", record.id, record.repeat)] = *passed;
+        }
+        return {};
+      }));
   return baseline;
 }
 

@@ -98,6 +98,7 @@ struct ReportBuilder::State {
   Report report;
   std::map<std::string, Tally> categories;
   std::vector<double> ttft, ttfat, between, decode, reply, warm, early, late;
+  std::vector<std::vector<double>> by_turn;
   int64_t texts = 0, words = 0, tokens = 0;
 
   void add(const Case& one, const CaseRecord& record) {
@@ -172,7 +173,10 @@ struct ReportBuilder::State {
     }
     if (times.first_answer_ms < 0) return;
     ttfat.push_back(times.first_answer_ms);
-    if (!first_of_turn || turn == 0) return;
+    if (!first_of_turn) return;
+    if (by_turn.size() <= turn) by_turn.resize(turn + 1);
+    by_turn[turn].push_back(times.first_answer_ms);
+    if (turn == 0) return;
     warm.push_back(times.first_answer_ms);
     if (turn >= 1 && turn <= 3) early.push_back(times.first_answer_ms);
     if (turn >= 15 && turn <= 19) late.push_back(times.first_answer_ms);
@@ -264,6 +268,7 @@ Report ReportBuilder::finish() {
   latency.decode_tok_s = distribution(std::move(state.decode));
   latency.reply_ms = distribution(std::move(state.reply));
   latency.warm_ttfat_ms = distribution(std::move(state.warm));
+  for (std::vector<double>& turn : state.by_turn) latency.by_turn.push_back(distribution(std::move(turn)));
   if (!state.early.empty() && !state.late.empty()) {
     latency.growth = distribution(std::move(state.late)).p50 / distribution(std::move(state.early)).p50;
   }

@@ -47,8 +47,9 @@ Distribution distribution(std::vector<double> values);
 
 struct Latency {
   Distribution ttft_ms, ttfat_ms, between_tokens_ms, decode_tok_s, reply_ms;
-  Distribution warm_ttfat_ms;  // of first replies in turns after the first: what the gate ttft judges
-  double growth = 0;           // median TTFAT of turns 16-20 by that of turns 2-4; 0: no conversation of 20 turns
+  Distribution warm_ttfat_ms;         // of first replies in turns after the first: what the gate ttft judges
+  std::vector<Distribution> by_turn;  // ttfat_ms of first replies, by their turn
+  double growth = 0;  // median TTFAT of turns 16-20 by that of turns 2-4; 0: no conversation of 20 turns
 };
 
 struct Report {

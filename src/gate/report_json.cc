@@ -66,10 +66,11 @@ Json to_json(const std::vector<Anomaly>& anomalies) {
 }  // namespace
 
 Json to_json(const Report& report) {
-  Json gates = Json::array(), categories = Json::array();
+  Json gates = Json::array(), categories = Json::array(), by_turn = Json::array();
   for (const GateResult& result : report.gates) gates.push_back(to_json(result));
   for (const Tally& tally : report.categories) categories.push_back(to_json(tally));
   const Latency& latency = report.latency;
+  for (const Distribution& turn : latency.by_turn) by_turn.push_back(to_json(turn));
   return {{"schema", 1},
           {"run", report.run},
           {"gates", std::move(gates)},
@@ -82,6 +83,7 @@ Json to_json(const Report& report) {
             {"between_tokens_ms", to_json(latency.between_tokens_ms)},
             {"decode_tok_s", to_json(latency.decode_tok_s)},
             {"reply_ms", to_json(latency.reply_ms)},
+            {"by_turn", std::move(by_turn)},
             {"growth", rounded(latency.growth, 1000)}}},
           {"anomalies", report.anomalies},
           {"verbosity",
