@@ -110,7 +110,8 @@ Status ChatEndpoint::with_retries(const std::function<Attempt()>& attempt) {
     const Attempt made = attempt();
     last_ = made.last;
     if (made.status.code() != Code::unavailable || i == options_.retries) return made.status;
-    NIBBLE_RETURN_IF_ERROR(wait(std::min(made.last.retry_after_s >= 0 ? made.last.retry_after_s : backoff, kMaxBackoff_s)));
+    NIBBLE_RETURN_IF_ERROR(
+        wait(std::min(made.last.retry_after_s >= 0 ? made.last.retry_after_s : backoff, kMaxBackoff_s)));
     backoff *= 2;
     ++retried_;
   }

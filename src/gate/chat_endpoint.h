@@ -72,7 +72,7 @@ class ChatEndpoint {
 
  private:
   struct Attempt {
-    Status status;          // ok, or why not
+    Status status;           // ok, or why not
     LastResponse last = {};  // of a response that was none
   };
   Status with_retries(const std::function<Attempt()>& attempt);

@@ -31,7 +31,8 @@ Status personal_data_faults(const Json& messages, std::vector<Fault>& faults) {
   for (const Json& message : messages) {
     if (message["role"] == "system") continue;
     std::string text = text_of(message);
-    for_each_call(message, [&](const Json& function) { text.append(1, '\n').append(gate::dump(function["arguments"])); });
+    for_each_call(message,
+                  [&](const Json& function) { text.append(1, '\n').append(gate::dump(function["arguments"])); });
     NIBBLE_TRY(found, find_personal_data(text::sanitize_utf8(text)));
     if (found) faults.push_back({"personal_data", fmt::format("a {}: {}", found->kind, found->text)});
   }

@@ -26,9 +26,8 @@ struct DedupeReport {
 };
 
 /// Writes the first of every set of records with the same messages and tools, whatever else they say (content_key).
-/// With `near` in (0, 1] also only the first of those that say nearly the same, system prompts aside: of that similarity
-/// at least to one that was kept (text/near_duplicates.h).
-Result<DedupeReport> dedupe_file(const Path& file, const Path& output, double near = 0,
-                                 const Progress& progress = {});
+/// With `near` in (0, 1] also only the first of those that say nearly the same, system prompts aside: of that
+/// similarity at least to one that was kept (text/near_duplicates.h).
+Result<DedupeReport> dedupe_file(const Path& file, const Path& output, double near = 0, const Progress& progress = {});
 
 }  // namespace nibble::train
