@@ -131,6 +131,10 @@ std::string cells_table(const std::vector<std::string>& head, const std::vector<
   }
   out += "</tr>\n";
   for (const std::vector<std::string>& row : rows) {
+    if (row.size() == 1) {
+      out += fmt::format("<tr class=\"about\"><td class=\"text\" colspan=\"{}\">{}</td></tr>\n", head.size(), row[0]);
+      continue;
+    }
     out += "<tr>";
     for (size_t i = 0; i < row.size(); ++i) out += fmt::format("<td{}>{}</td>", look(i), row[i]);
     out += "</tr>\n";

@@ -48,7 +48,8 @@ Json side_json(const Recipe& recipe, const Case& one, const CaseRecord& record);
 /// The row of a play, or of a pair of them.
 Json row_json(const Recipe& recipe, const Case& one, const std::vector<const CaseRecord*>& sides);
 
-/// A table of cells that are HTML already. Heads that begin with "*" stand over text, to the left.
+/// A table of cells that are HTML already. Heads that begin with "*" stand over text, to the left. A row of
+/// one cell is about the row before it and as wide as the table.
 std::string cells_table(const std::vector<std::string>& head, const std::vector<std::vector<std::string>>& rows);
 
 /// A link that filters the plays: "#name=value&…".

@@ -44,25 +44,24 @@ std::string verdict_cell(const GateResult& result) {
   return fmt::format("<span class=\"{}\">{}</span>", look, text);
 }
 
-std::vector<std::string> gate_row(const GateResult& result) {
+void add_gate(const GateResult& result, Cells& rows) {
   const Gate& gate = result.gate;
   const bool rate = gate.metric == Metric::rate;
   const char* op = gate.bound == Bound::at_least ? "≥" : "≤";
-  std::string about = snippet(result.why);
-  if (result.verdict != Verdict::pass || !result.failures.empty()) {
-    for (const auto& [id, what] : result.worst) {
-      about += fmt::format("<div>{}: {}</div>", filter_link(id, {{"gate", gate.id}, {"open", id}}), snippet(what));
-    }
-  }
-  if (!about.empty()) about = "<div class=\"worst\">" + about + "</div>";
   const std::vector<std::pair<std::string, std::string>> filter = {{"gate", gate.id}, {"show", "failed"}};
-  return {(is_latency_gate(gate.id) ? markup_text(gate.id) : filter_link(gate.id, filter)) + about,
-          rate ? fmt::format("{}/{}", result.k, result.n) : "",
-          rate ? percent_text(result.value) : fmt::format("{:.4g}", result.value),
-          rate ? bar(result.value, result.interval, gate.threshold) : "",
-          rate ? fmt::format("{:.1f} … {:.1f}", 100 * result.interval.low, 100 * result.interval.high) : "",
-          rate ? fmt::format("{} {:.4g} %", op, 100 * gate.threshold) : fmt::format("{} {:.4g}", op, gate.threshold),
-          verdict_cell(result)};
+  rows.push_back(
+      {is_latency_gate(gate.id) ? markup_text(gate.id) : filter_link(gate.id, filter),
+       rate ? fmt::format("{}/{}", result.k, result.n) : "",
+       rate ? percent_text(result.value) : fmt::format("{:.4g}", result.value),
+       rate ? bar(result.value, result.interval, gate.threshold) : "",
+       rate ? fmt::format("{:.1f} … {:.1f}", 100 * result.interval.low, 100 * result.interval.high) : "",
+       rate ? fmt::format("{} {:.4g} %", op, 100 * gate.threshold) : fmt::format("{} {:.4g}", op, gate.threshold),
+       verdict_cell(result)});
+  std::string about = result.why.empty() ? "" : fmt::format("<div>{}</div>", snippet(result.why));
+  for (const auto& [id, what] : result.worst) {
+    about += fmt::format("<div>{}: {}</div>", filter_link(id, {{"gate", gate.id}, {"open", id}}), snippet(what));
+  }
+  if (!about.empty()) rows.push_back({"<div class=\"worst\">" + about + "</div>"});
 }
 
 std::vector<std::string> tally_row(const Tally& tally, bool link) {
@@ -136,15 +135,15 @@ std::string findings_section(const Report& report) {
 
 std::string sections(const Recipe& recipe, const Report& report) {
   std::string text = fmt::format("<h1>{}</h1>\n", markup_text(recipe.title.empty() ? recipe.name : recipe.title));
-  text += lead(report) + run_facts(report.run);
+  text += lead(report);
   Cells gates, tallies;
-  for (const GateResult& result : report.gates) gates.push_back(gate_row(result));
+  for (const GateResult& result : report.gates) add_gate(result, gates);
   for (const Tally& tally : report.categories) tallies.push_back(tally_row(tally, true));
   tallies.push_back(tally_row(report.overall, false));
   text += "<h2>Gates</h2>\n" + cells_table({"*", "", "rate", "", "95 % interval", "threshold", "verdict"}, gates) +
           "<h2>Categories</h2>\n" +
           cells_table({"*", "passed", "rate", "95 % interval", "with manners", "thinks", "markdown", "asks"}, tallies);
-  return text + latency_section(report.latency) + findings_section(report) +
+  return text + latency_section(report.latency) + findings_section(report) + "<h2>Run</h2>\n" + run_facts(report.run) +
          data_block("id=\"report\"", to_json(report));
 }
 

@@ -53,7 +53,7 @@ void expect_closed_page(const std::string& html) {
   EXPECT_EQ(count(html, "<script>"), 1u);
   EXPECT_EQ(count(html, "<script"), count(html, "</script>"));
   EXPECT_EQ(count(html, "<img"), 0u);
-  for (const char* piece : {" src=", "<link", "@import", "url(", "href=\"http"}) {
+  for (const char* piece : {"<link", "<iframe", "@import", "url(", "href=\"http"}) {
     EXPECT_EQ(count(html.substr(0, html.find("<script type")), piece), 0u) << piece;
   }
 }
