@@ -65,7 +65,8 @@ TEST(ObjectReader, SaysWhatIsWrong) {
     EXPECT_EQ(status.code(), Code::corrupt);
     EXPECT_EQ(status.message(), message);
   }
-  ObjectReader reader(Json::object(), "file");
+  const Json empty = Json::object();
+  ObjectReader reader(empty, "file");
   reader.require("text");
   EXPECT_EQ(reader.finish().message(), "file: expected the key \"text\", got none");
 }
