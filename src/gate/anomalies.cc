@@ -97,6 +97,13 @@ Result<std::vector<Anomaly>> Detectors::of_turn(const PlayedTurn& turn, const Pl
   if (last == nullptr || last->said.interrupted) return out;
   const Reply& reply = last->said.reply;
   NIBBLE_TRY(claims, text::detect_phantom(reply.content, calls));
+  NIBBLE_TRY(questions, text::detect_confirm(reply.content));
+  // "Shall I set it?" claims nothing.
+  std::erase_if(claims, [&questions = questions](const text::Detection& claim) {
+    return std::any_of(questions.begin(), questions.end(), [&](const text::Detection& question) {
+      return question.begin < claim.end && claim.begin < question.end;
+    });
+  });
   add(out, claims);
   if (reply.calls.empty() && !text::speakable(reply.content)) out.push_back({"empty", {}});
   // "Done." twice is right after two orders.
