@@ -209,7 +209,7 @@ TEST(Generate, AJournalCutAnywhereGivesTheSameSet) {
   const TemporaryFolder folder;
   const ReplayAnswers answers = {.faults = true};
   const Json header = {{"fingerprint", "f"}};
-  World world(companion(0.3));
+  World world(companion(0.15));
   std::atomic<int> asked{0};
   const auto run = [&](const Path& journal, Journal::Mode mode) {
     const auto opened = Answers::open(journal, header, mode, "replay");
