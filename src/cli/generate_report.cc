@@ -49,7 +49,7 @@ void print_preview(const synth::Accepted& one) {
     const auto content = message["content"].get<std::string>();
     if (!content.empty()) fmt::print("  {:<9}  {}\n", message["role"].get<std::string>(), printable(content));
     synth::for_each_call(message, [](const Json& function) {
-      fmt::print("  {:<9}  {} {}\n", "call", printable(gate::dump(function["name"])),
+      fmt::print("  {:<9}  {} {}\n", "call", printable(function["name"].get<std::string>()),
                  printable(gate::dump(function["arguments"])));
     });
   }
