@@ -19,6 +19,17 @@ Json to_json(const gate::StoredRun& run) {
           {"model", run.model}, {"cases", run.cases},     {"passed", run.passed},   {"exit_code", run.exit_code}};
 }
 
+// The fields of a gate in a kept report, which may be anybody's.
+std::string word(const Json& gate, const char* key) {
+  const Json& value = gate::member(gate, key);
+  return value.is_string() ? value.get<std::string>() : "-";
+}
+std::string number(const Json& gate, const char* key) {
+  const Json& value = gate::member(gate, key);
+  if (value.is_number_integer()) return value.dump();
+  return value.is_number() ? fmt::format("{:.4g}", value.get<double>()) : "-";
+}
+
 Result<int> list(const Flags& flags) {
   NIBBLE_TRY(store, gate::RunStore::open(flags.store, Database::Mode::read));
   NIBBLE_TRY(runs, store.list());
@@ -47,8 +58,8 @@ Result<int> show(const Flags& flags) {
   fmt::print("{}: {} of {} with {}, {}\n\n{:<18}{:>11}{:>10}  {}\n", run.id, run.recipe, run.model, run.command,
              run.started, "gate", "", "value", "verdict");
   for (const Json& gate : gate::member(run.report, "gates")) {
-    fmt::print("{:<18}{:>5}/{:<5}{:>10.4g}  {}\n", gate["id"].get<std::string>(), gate["k"].get<int64_t>(),
-               gate["n"].get<int64_t>(), gate["value"].get<double>(), gate["verdict"].get<std::string>());
+    fmt::print("{:<18}{:>5}/{:<5}{:>10}  {}\n", word(gate, "id"), number(gate, "k"), number(gate, "n"),
+               number(gate, "value"), word(gate, "verdict"));
   }
   return 0;
 }
@@ -57,22 +68,16 @@ Result<int> compare(const Flags& flags) {
   NIBBLE_TRY(store, gate::RunStore::open(flags.store, Database::Mode::read));
   NIBBLE_TRY(a, store.get(flags.a));
   NIBBLE_TRY(b, store.get(flags.b));
-  std::map<std::string, std::pair<const Json*, const Json*>> gates;
-  for (const Json& gate : gate::member(a.report, "gates")) gates[gate["id"].get<std::string>()].first = &gate;
-  for (const Json& gate : gate::member(b.report, "gates")) gates[gate["id"].get<std::string>()].second = &gate;
-  const auto value = [](const Json* gate) {
-    return gate == nullptr ? std::string("-") : fmt::format("{:.4g}", (*gate)["value"].get<double>());
-  };
-  const auto verdict = [](const Json* gate) {
-    return gate == nullptr ? std::string("-") : (*gate)["verdict"].get<std::string>();
-  };
+  std::map<std::string, std::pair<Json, Json>> gates;  // a gate that a run lacks is null
+  for (const Json& gate : gate::member(a.report, "gates")) gates[word(gate, "id")].first = gate;
+  for (const Json& gate : gate::member(b.report, "gates")) gates[word(gate, "id")].second = gate;
   Json rows = Json::array();
   for (const auto& [id, pair] : gates) {
     rows.push_back({{"id", id},
-                    {"a", pair.first == nullptr ? Json() : (*pair.first)["value"]},
-                    {"b", pair.second == nullptr ? Json() : (*pair.second)["value"]},
-                    {"verdict_a", verdict(pair.first)},
-                    {"verdict_b", verdict(pair.second)}});
+                    {"a", gate::member(pair.first, "value")},
+                    {"b", gate::member(pair.second, "value")},
+                    {"verdict_a", word(pair.first, "verdict")},
+                    {"verdict_b", word(pair.second, "verdict")}});
   }
   if (flags.json) {
     print_json({{"a", to_json(a)}, {"b", to_json(b)}, {"gates", rows}});
@@ -81,8 +86,8 @@ Result<int> compare(const Flags& flags) {
   fmt::print("A {} ({})\nB {} ({})\n\n{:<18}{:>10}{:>10}  {:<14}{}\n", a.id, a.model, b.id, b.model, "gate", "A", "B",
              "verdict A", "verdict B");
   for (const auto& [id, pair] : gates) {
-    fmt::print("{:<18}{:>10}{:>10}  {:<14}{}\n", id, value(pair.first), value(pair.second), verdict(pair.first),
-               verdict(pair.second));
+    fmt::print("{:<18}{:>10}{:>10}  {:<14}{}\n", id, number(pair.first, "value"), number(pair.second, "value"),
+               word(pair.first, "verdict"), word(pair.second, "verdict"));
   }
   return 0;
 }

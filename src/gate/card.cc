@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <optional>
 
 #include "gate/chat_stream.h"
+#include "io/json_text.h"
 #include "io/sqlite.h"
 #include "train/metrics.h"
 
@@ -42,16 +42,16 @@ Result<Json> read_json_file(const Path& file) {
 
 // Puts a file where its contents belong; false where nibble does not know it.
 bool sort_in(const Path& file, Json json, Sources& sources) {
-  if (json.contains("gates") && json.contains("overall")) {
+  if (member(json, "gates").is_array() && member(json, "overall").is_object()) {
     json.erase("conversations");
     sources.gates.push_back({file, std::move(json)});
   } else if (json.contains("effective_bits") && json.contains("recipe")) {
     sources.quantize.push_back({file, std::move(json)});
-  } else if (json.contains("points") && json.contains("probe_gb_s")) {
+  } else if (member(json, "points").is_array() && json.contains("probe_gb_s")) {
     sources.benches.push_back({file, std::move(json)});
-  } else if (json.contains("mean_kl") || json.contains("models")) {
+  } else if (json.contains("mean_kl") || member(json, "models").is_array()) {
     sources.evals.push_back({file, std::move(json)});
-  } else if (json.contains("teacher") && json.contains("categories")) {
+  } else if (json.contains("teacher") && member(json, "categories").is_object()) {
     sources.data.push_back({file, std::move(json)});
   } else {
     return false;
@@ -103,7 +103,7 @@ class Writer {
  public:
   explicit Writer(const CardOptions& options) : options_(options) {}
 
-  Card write(const Sources& sources) {
+  Result<Card> write(const Sources& sources) {
     head(sources);
     behaviour(sources.gates);
     performance(sources);
@@ -113,20 +113,34 @@ class Writer {
     data(sources.data);
     serving(sources.gates);
     limits();
+    if (!error_.ok()) return error_;
     return std::move(card_);
   }
 
  private:
-  using Shown = std::function<std::string(const Json&)>;
+  using Shown = std::string (*)(double);
 
   void put(std::string_view text) { card_.markdown += text; }
 
-  // A value of a file, printed by `shown`; "not measured" where the file has none.
-  std::string value(const Source& source, const std::string& pointer, const Shown& shown) {
-    if (!source.json.contains(Json::json_pointer(pointer))) return kNotMeasured;
-    const Json& json = source.json.at(Json::json_pointer(pointer));
-    if (json.is_null()) return kNotMeasured;
-    return noted(shown(json), source.file, pointer);
+  // A word of a file, or anything else as JSON; "not measured" where the file has none.
+  std::string value(const Source& source, const std::string& pointer) {
+    const Json* json = find(source, pointer);
+    return json == nullptr ? kNotMeasured : noted(word(*json), source.file, pointer);
+  }
+  // A number of a file, printed by `shown`. Anything else makes the card an error.
+  std::string value(const Source& source, const std::string& pointer, Shown shown) {
+    const Json* json = find(source, pointer);
+    if (json == nullptr) return kNotMeasured;
+    if (json->is_number()) return noted(shown(json->get<double>()), source.file, pointer);
+    if (error_.ok()) {
+      error_ = corrupt("card: {}: expected a number, got {} ({})", pointer, brief_json(*json), source.file.string());
+    }
+    return kNotMeasured;
+  }
+  static const Json* find(const Source& source, const std::string& pointer) {
+    const Json::json_pointer at(pointer);
+    const Json* json = source.json.contains(at) ? &source.json.at(at) : nullptr;
+    return json == nullptr || json->is_null() ? nullptr : json;
   }
   std::string noted(std::string text, const Path& file, std::string pointer) {
     card_.values.push_back({text, file.string(), std::move(pointer)});
@@ -134,9 +148,9 @@ class Writer {
   }
 
   static std::string word(const Json& json) { return json.is_string() ? json.get<std::string>() : dump(json); }
-  static std::string percent(const Json& json) { return fmt::format("{:.1f} %", 100 * json.get<double>()); }
-  static std::string number(const Json& json) { return fmt::format("{:.4g}", json.get<double>()); }
-  static std::string megabytes(const Json& json) { return fmt::format("{:.1f} MB", json.get<double>() / 1e6); }
+  static std::string percent(double x) { return fmt::format("{:.1f} %", 100 * x); }
+  static std::string number(double x) { return fmt::format("{:.4g}", x); }
+  static std::string megabytes(double x) { return fmt::format("{:.1f} MB", x / 1e6); }
   static std::string row(const std::vector<std::string>& cells) {
     return fmt::format("| {} |\n", fmt::join(cells, " | "));
   }
@@ -157,7 +171,7 @@ class Writer {
                     options_.license, options_.language, options_.title));
     if (!options_.description.empty()) put("\n" + options_.description + "\n");
     if (!sources.gates.empty()) {
-      put(fmt::format("\nMeasured with nibble {}.\n", value(sources.gates[0], "/run/nibble", word)));
+      put(fmt::format("\nMeasured with nibble {}.\n", value(sources.gates[0], "/run/nibble")));
     }
   }
 
@@ -165,7 +179,7 @@ class Writer {
     section("Behaviour", gates.empty());
     if (gates.empty()) return;
     std::vector<std::string> titles = {"gate"};
-    for (const Source& run : gates) titles.push_back(value(run, "/run/model", word));
+    for (const Source& run : gates) titles.push_back(value(run, "/run/model"));
     titles.emplace_back("threshold");
     put(row(titles) + rule(titles.size()));
     for (const std::string& id : gate_ids(gates)) {
@@ -178,12 +192,12 @@ class Writer {
           continue;
         }
         const std::string base = fmt::format("/gates/{}", *at);
-        const bool judged = word(run.json.at(Json::json_pointer(base + "/verdict"))) != "not_judged";
-        const bool rate = word(run.json.at(Json::json_pointer(base + "/metric"))) == "rate";
-        cells.push_back(!judged ? kNotMeasured : value(run, base + "/value", rate ? percent : number));
+        const Json& gate = run.json["gates"][*at];
+        const bool judged = member(gate, "verdict") != "not_judged";
+        const Shown shown = member(gate, "metric") == "rate" ? percent : number;
+        cells.push_back(judged ? value(run, base + "/value", shown) : kNotMeasured);
         if (threshold.empty()) {
-          threshold = word(run.json.at(Json::json_pointer(base + "/op"))) + " " +
-                      value(run, base + "/threshold", rate ? percent : number);
+          threshold = word(member(gate, "op")) + " " + value(run, base + "/threshold", shown);
         }
       }
       cells.push_back(threshold);
@@ -191,7 +205,7 @@ class Writer {
     }
     std::vector<std::string> all = {"all cases"};
     for (const Source& run : gates) {
-      all.push_back(value(run, "/overall/rate", percent) + " of " + value(run, "/overall/n", word));
+      all.push_back(value(run, "/overall/rate", percent) + " of " + value(run, "/overall/n"));
     }
     all.emplace_back("");
     put(row(all));
@@ -222,20 +236,19 @@ class Writer {
       put(row({"", "first token of an answer, p50 ms", "p95 ms", "growth over 20 turns", "decode tok/s", "on"}) +
           rule(6));
       for (const Source& run : sources.gates) {
-        const bool grew = member(run.json["latency"], "growth") != 0;
-        put(row({value(run, "/run/model", word), value(run, "/latency/ttfat_ms/p50", number),
+        const bool grew = member(member(run.json, "latency"), "growth") != 0;
+        put(row({value(run, "/run/model"), value(run, "/latency/ttfat_ms/p50", number),
                  value(run, "/latency/ttfat_ms/p95", number),
                  grew ? value(run, "/latency/growth", number) : kNotMeasured,
-                 value(run, "/latency/decode_tok_s/p50", number), value(run, "/run/machine", word)}));
+                 value(run, "/latency/decode_tok_s/p50", number), value(run, "/run/machine")}));
       }
     }
     for (const Source& run : sources.benches) {
-      put(fmt::format("\nOn {}, {} GB/s measured:\n\n", value(run, "/machine", word),
-                      value(run, "/probe_gb_s", number)));
+      put(fmt::format("\nOn {}, {} GB/s measured:\n\n", value(run, "/machine"), value(run, "/probe_gb_s", number)));
       put(row({"depth", "TTFT ms", "prefill tok/s", "decode tok/s", "of the bandwidth"}) + rule(5));
       for (size_t i = 0; i < run.json["points"].size(); ++i) {
         const std::string base = fmt::format("/points/{}", i);
-        put(row({value(run, base + "/depth", word), value(run, base + "/ttft_ms", number),
+        put(row({value(run, base + "/depth"), value(run, base + "/ttft_ms", number),
                  value(run, base + "/prefill_tok_s", number), value(run, base + "/decode_tok_s", number),
                  value(run, base + "/decode_share_of_probe", percent)}));
       }
@@ -248,10 +261,10 @@ class Writer {
       put(
           fmt::format("* recipe {}, layout {}, {}\n* {} bits a weight over the quantized linears, {} with the head\n"
                       "* {} before, {} after\n* relative squared error {}\n* calibrated on {} tokens\n",
-                      value(run, "/recipe", word), value(run, "/layout", word), value(run, "/algo", word),
+                      value(run, "/recipe"), value(run, "/layout"), value(run, "/algo"),
                       value(run, "/effective_bits", number), value(run, "/effective_bits_with_head", number),
                       value(run, "/bytes_before", megabytes), value(run, "/bytes_after", megabytes),
-                      value(run, "/relative_error", number), value(run, "/calibration_tokens", word)));
+                      value(run, "/relative_error", number), value(run, "/calibration_tokens")));
     }
   }
 
@@ -263,9 +276,8 @@ class Writer {
       const bool several = run.json.contains("models");
       for (size_t i = 0; i < (several ? run.json["models"].size() : 1); ++i) {
         const std::string base = several ? fmt::format("/models/{}", i) : "";
-        put(row({value(run, base + "/b", word), value(run, base + "/mean_kl", number),
-                 value(run, base + "/p99_kl", number), value(run, base + "/top1", percent),
-                 value(run, base + "/tokens", word)}));
+        put(row({value(run, base + "/b"), value(run, base + "/mean_kl", number), value(run, base + "/p99_kl", number),
+                 value(run, base + "/top1", percent), value(run, base + "/tokens")}));
       }
     }
   }
@@ -274,13 +286,10 @@ class Writer {
     section("Training", runs.empty());
     for (const Training& run : runs) {
       const Source settings{run.file, run.settings};
-      const auto setting = [&](const char* key, const Shown& shown) {
-        const std::string pointer = std::string("/") + key;
-        return value(settings, pointer, shown);
-      };
       put(fmt::format("* mode {}, {} conversations, {} epochs, learning rate {}, {}, batch {}, KL weight {}\n",
-                      setting("mode", word), setting("conversations", word), setting("epochs", word),
-                      setting("lr", number), setting("schedule", word), setting("batch", word), setting("kl", number)));
+                      value(settings, "/mode"), value(settings, "/conversations"), value(settings, "/epochs"),
+                      value(settings, "/lr", number), value(settings, "/schedule"), value(settings, "/batch"),
+                      value(settings, "/kl", number)));
       const auto metric = [&](double x, const char* where) {
         return std::isfinite(x) ? noted(fmt::format("{:.4g}", x), run.file, where) : std::string(kNotMeasured);
       };
@@ -301,11 +310,12 @@ class Writer {
   void data(const std::vector<Source>& manifests) {
     section("Data", manifests.empty());
     for (const Source& manifest : manifests) {
-      put(fmt::format("Written by {}.\n\n", value(manifest, "/teacher", word)) + row({"category", "conversations"}) +
+      put(fmt::format("Written by {}.\n\n", value(manifest, "/teacher")) + row({"category", "conversations"}) +
           rule(2));
       for (const auto& item : manifest.json["categories"].items()) {
-        const bool counted = item.value().is_object();
-        put(row({item.key(), value(manifest, "/categories/" + item.key() + (counted ? "/accepted" : ""), word)}));
+        Json::json_pointer at = Json::json_pointer("/categories") / item.key();  // escapes what a name may hold
+        if (item.value().is_object()) at /= "accepted";
+        put(row({item.key(), value(manifest, at.to_string())}));
       }
     }
   }
@@ -314,7 +324,7 @@ class Writer {
     section("Serving", false);
     put("```\nnibble serve DIR\n```\n");
     for (const Source& run : gates) {
-      put(fmt::format("\n{} was asked with {}.\n", value(run, "/run/model", word), value(run, "/run/params", word)));
+      put(fmt::format("\n{} was asked with {}.\n", value(run, "/run/model"), value(run, "/run/params")));
     }
   }
 
@@ -329,6 +339,7 @@ class Writer {
 
   const CardOptions& options_;
   Card card_;
+  Status error_;  // the first value that is not what it should be
 };
 
 }  // namespace

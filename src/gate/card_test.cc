@@ -77,6 +77,26 @@ TEST_F(CardTest, RefusesWhatIsNoRun) {
   EXPECT_EQ(make_card({folder_.write("x.json", "{}")}, {}).status().code(), Code::not_found);
   EXPECT_EQ(make_card({folder_.write("y.json", "{")}, {}).status().code(), Code::corrupt);
   EXPECT_EQ(make_card({folder_ / "nowhere"}, {}).status().code(), Code::not_found);
+  for (const char* text :
+       {R"({"gates": 3, "overall": {}})", R"({"gates": [], "overall": 1})", "[1]", R"({"points": 3, "probe_gb_s": 1})",
+        R"({"models": 3})", R"({"teacher": 3, "categories": 4})"}) {
+    EXPECT_EQ(make_card({folder_.write("z.json", text)}, {}).status().code(), Code::not_found) << text;
+  }
+}
+
+TEST_F(CardTest, NamesAValueThatIsNone) {
+  const Path quantize = folder_.write("q.json", R"({"effective_bits": "x", "recipe": 1})");
+  EXPECT_EQ(make_card({quantize}, {}).status().message(),
+            "card: /effective_bits: expected a number, got \"x\" (" + quantize.string() + ")");
+  // What is missing is not measured, whatever else there is.
+  const auto card = make_card(
+      {folder_.write("g.json", R"({"gates": [{}, 3, {"id": "a", "verdict": "pass"}], "overall": {}, "latency": 3})"),
+       folder_.write("b.json", R"({"points": [3, {}], "probe_gb_s": 1})"),
+       folder_.write("d.json", R"({"teacher": "t", "categories": {"a~b/c": 1, "e": {"accepted": 2}}})")},
+      {});
+  ASSERT_TRUE(card.ok()) << card.status().text();
+  EXPECT_NE(card->markdown.find("| a~b/c | 1 |"), std::string::npos) << card->markdown;
+  EXPECT_NE(card->markdown.find("| e | 2 |"), std::string::npos) << card->markdown;
 }
 
 }  // namespace

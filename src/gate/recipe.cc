@@ -114,6 +114,7 @@ Status include(Json& json, Files& files) {
 // The file with everything that it extends under it: its own fields win, gates of the same id, too.
 Result<Json> read_extended(Files& files, const std::string& file, int depth) {
   NIBBLE_TRY(json, files.read_json(file));
+  if (!json.is_object()) return corrupt("{}: expected an object, got {}", file, json.type_name());
   const Json* base = find_value(json, "extends");
   if (base == nullptr) return std::move(json);
   if (!base->is_string() || depth == kMaxExtends) return corrupt("{}: extends: expected the name of a recipe", file);
@@ -180,6 +181,9 @@ Status read_case_file(Files& files, const std::string& file, Recipe& recipe) {
   const Json* cases = reader.value("cases");
   NIBBLE_RETURN_IF_ERROR(reader.finish());
   if (!cases->is_array()) return corrupt("{}: cases: expected a list, got {}", file, cases->type_name());
+  if (defaults != nullptr && !defaults->is_object()) {
+    return corrupt("{}: defaults: expected an object, got {}", file, defaults->type_name());
+  }
   for (const Json& own : *cases) {
     const Json& id = member(own, "id");
     const std::string where =

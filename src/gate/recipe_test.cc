@@ -123,6 +123,11 @@ TEST_F(RecipeTest, SaysWhatIsWrong) {
   EXPECT_EQ(error("\"why\": \"w\", \"turns\"", "\"turns\""), "a.gate: a.1: expected the key \"why\", got none");
   EXPECT_EQ(error("[\"{user}\"]", "[{\"~\": \"(\"}]").substr(0, 32), "a.gate: a.1: turn 1: expect: mus");
   EXPECT_EQ(error("\"id\": \"a.1\"", "\"id\": \"a.1\", \"history\": \"x\"").substr(0, 15), "history/x.json:");
+  EXPECT_EQ(error("{\"tags\": [\"t\"]}", "[]"), "a.gate: defaults: expected an object, got array");
+  folder_.write("list.json", "[]");
+  folder_.write("of_list.json", R"({"extends": "list", "name": "x"})");
+  EXPECT_EQ(load("list.json").status().message(), "list.json: expected an object, got array");
+  EXPECT_EQ(load("of_list.json").status().message(), "list.json: expected an object, got array");
   folder_.write("r.json", R"({"gates": [], "cases": ["../a.gate"]})");
   EXPECT_EQ(load().status().code(), Code::corrupt);
   EXPECT_EQ(load_recipe("nothing").status().code(), Code::not_found);
