@@ -1,8 +1,7 @@
 #include "engine/replay_script.h"
 
-#include <algorithm>
-
 #include "base/sha256.h"
+#include "io/jsonl.h"
 #include "io/object_reader.h"
 
 namespace nibble::engine {
@@ -84,20 +83,15 @@ Result<ReplayScript> parse_replay(std::string_view text, std::string name) {
   ReplayScript script;
   script.name = std::move(name);
   script.fingerprint = sha256_of(text).substr(0, 8);
-  int64_t number = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = text.substr(begin, end - begin);
-    begin = end + 1;
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string where = fmt::format("{}:{}", script.name, number);
+  NIBBLE_RETURN_IF_ERROR(for_each_line(text, [&](const TextLine& line) -> Status {
+    const std::string where = fmt::format("{}:{}", script.name, line.number);
     if (script.entries.size() == kMaxEntries) return corrupt("{}: expected at most {} entries", where, kMaxEntries);
-    NIBBLE_TRY(json, parse_json(line, where, {.max_bytes = kMaxLineBytes}));
+    NIBBLE_TRY(json, parse_json(line.text, where, {.max_bytes = kMaxLineBytes}));
     NIBBLE_TRY(entry, read_entry(json, where));
-    entry.line = number;
+    entry.line = line.number;
     script.entries.push_back(std::move(entry));
-  }
+    return {};
+  }));
   if (script.entries.empty()) return corrupt("{}: expected at least one entry, got none", script.name);
   return script;
 }

@@ -1,6 +1,8 @@
 #include <set>
 
+#include "gate/chat_stream.h"
 #include "gate/recipe.h"
+#include "io/jsonl.h"
 #include "io/object_reader.h"
 
 namespace nibble::gate {
@@ -55,18 +57,12 @@ Result<Expectation> read_expectation(const Json& json, size_t results, const std
   return expect;
 }
 
-const Json& field(const Json& object, const char* key) {
-  static const Json null;
-  const Json* value = object.is_object() ? find_value(object, key) : nullptr;
-  return value == nullptr ? null : *value;
-}
-
 Result<Turn> read_turn(const Json& json, const std::string& where) {
-  const Json& user = field(json, "user");
-  const Json& results = field(json, "tool_results");
+  const Json& user = member(json, "user");
+  const Json& results = member(json, "tool_results");
   if (!user.is_string()) return corrupt("{}: user: expected a text, got {}", where, user.type_name());
   if (!results.is_array()) return corrupt("{}: tool_results: expected a list, got {}", where, results.type_name());
-  NIBBLE_TRY(expect, read_expectation(field(json, "expect"), results.size(), where + ": expect"));
+  NIBBLE_TRY(expect, read_expectation(member(json, "expect"), results.size(), where + ": expect"));
   Turn turn;
   turn.user = user.get<std::string>();
   for (const Json& result : results) {
@@ -82,7 +78,7 @@ Result<Turn> read_turn(const Json& json, const std::string& where) {
 
 Result<Case> read_case(const Json& json, const std::string& where) {
   Case one;
-  const Json &id = field(json, "id"), &category = field(json, "category"), &turns = field(json, "turns");
+  const Json &id = member(json, "id"), &category = member(json, "category"), &turns = member(json, "turns");
   if (!id.is_string() && !id.is_number_integer()) {
     return corrupt("{}: id: expected a text or a whole number, got {}", where, id.type_name());
   }
@@ -90,11 +86,11 @@ Result<Case> read_case(const Json& json, const std::string& where) {
   if (!category.is_string()) return corrupt("{}: category: expected a text, got {}", where, category.type_name());
   one.category = category.get<std::string>();
   one.gates = {one.category};
-  if (const Json& system = field(json, "system"); !system.is_null()) {
+  if (const Json& system = member(json, "system"); !system.is_null()) {
     if (!system.is_string()) return corrupt("{}: system: expected a text, got {}", where, system.type_name());
     one.system = system.get<std::string>();
   }
-  if (const Json& tools = field(json, "tools"); !tools.is_null()) {
+  if (const Json& tools = member(json, "tools"); !tools.is_null()) {
     if (!tools.is_array()) return corrupt("{}: tools: expected a list, got {}", where, tools.type_name());
     one.tools = tools;
   }
@@ -113,17 +109,14 @@ Result<Case> read_case(const Json& json, const std::string& where) {
 Result<std::vector<Case>> parse_cases(std::string_view text, std::string_view name) {
   std::vector<Case> cases;
   std::set<std::string> ids;
-  for (size_t number = 1; !text.empty(); ++number) {
-    const size_t end = text.find('\n');
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string where = fmt::format("{}: line {}", name, number);
-    NIBBLE_TRY(json, parse_json(line, where, {.max_bytes = kMaxLineBytes}));
+  NIBBLE_RETURN_IF_ERROR(for_each_line(text, [&](const TextLine& line) -> Status {
+    const std::string where = fmt::format("{}: line {}", name, line.number);
+    NIBBLE_TRY(json, parse_json(line.text, where, {.max_bytes = kMaxLineBytes}));
     NIBBLE_TRY(one, read_case(json, where));
     if (!ids.insert(one.id).second) return corrupt("{}: expected an id of its own, got \"{}\" again", where, one.id);
     cases.push_back(std::move(one));
-  }
+    return {};
+  }));
   if (cases.empty()) return corrupt("{}: expected a case a line, got none", name);
   return cases;
 }

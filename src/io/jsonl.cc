@@ -4,7 +4,10 @@ namespace nibble {
 
 Status for_each_line(const Path& file, const std::function<Status(const TextLine& line)>& each) {
   NIBBLE_TRY(mapped, MappedFile::open(file));
-  const std::string_view text(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
+  return for_each_line({reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size()}, each);
+}
+
+Status for_each_line(std::string_view text, const std::function<Status(const TextLine& line)>& each) {
   int64_t number = 0;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());

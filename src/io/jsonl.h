@@ -17,6 +17,8 @@ struct TextLine {
   uint64_t read = 0, size = 0;
 };
 Status for_each_line(const Path& file, const std::function<Status(const TextLine& line)>& each);
+/// The same of a text that was read.
+Status for_each_line(std::string_view text, const std::function<Status(const TextLine& line)>& each);
 
 /// Calls `each` for every line in order and stops at the first Status that is not ok. Lines are 1-based.
 Status for_each_json_line(const Path& file, const std::function<Status(Json& object, int64_t line)>& each);
