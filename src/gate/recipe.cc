@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <set>
 
-#include "base/sha256.h"
 #include "gate/chat_stream.h"
+#include "gate/recipe_folder.h"
 #include "io/object_reader.h"
 
 namespace nibble::gate {
@@ -20,43 +20,12 @@ constexpr Word<Metric> kMetrics[] = {{"rate", Metric::rate},
                                      {"ratio", Metric::ratio}};
 constexpr Word<Bound> kBounds[] = {{">=", Bound::at_least}, {"<=", Bound::at_most}};
 
-// Where the files of a recipe come from; remembers their texts for the recipe's hash.
-class Files {
- public:
-  explicit Files(Path folder) : folder_(std::move(folder)) {}
-
-  Result<std::string> read(const std::string& name) {
-    if (name.empty() || Path(name).is_absolute() || name.find("..") != std::string::npos) {
-      return corrupt("recipe: expected the name of a file beside it, got \"{}\"", name);
-    }
-    NIBBLE_TRY(text, find(name));
-    hash_.add(name).add(text);
-    return text;
+std::optional<std::string_view> embedded(const std::string& name) {
+  for (const EmbeddedFile& file : recipe_files()) {
+    if (file.path == name) return file.text;
   }
-
-  Result<Json> read_json(const std::string& name) {
-    NIBBLE_TRY(text, read(name));
-    return parse_json(text, name);
-  }
-
-  std::string hash() { return hash_.hex(); }
-
- private:
-  Result<std::string> find(const std::string& name) const {
-    std::error_code ignored;
-    if (!folder_.empty() && std::filesystem::exists(folder_ / name, ignored)) {
-      return read_file(folder_ / name, kMaxFileBytes);
-    }
-    for (const EmbeddedFile& file : recipe_files()) {
-      if (file.path == name) return std::string(file.text);
-    }
-    return not_found("{}: expected a file {}, got none", name,
-                     folder_.empty() ? "in the binary" : "in " + folder_.string() + " or in the binary");
-  }
-
-  Path folder_;
-  Sha256 hash_;
-};
+  return std::nullopt;
+}
 
 // Replaces {word} by the persona's in every string; where a word is unknown, `missing` gets it.
 void fill(Json& json, const std::map<std::string, std::string>& persona, std::string& missing) {
@@ -97,22 +66,8 @@ Status fill(Json& json, const std::map<std::string, std::string>& persona, const
   return corrupt("{}: expected a word of the persona ({}), got {{{}}}", where, words, missing);
 }
 
-// A string "@file" is replaced by the file: its text, or its JSON where the name ends so.
-Status include(Json& json, Files& files) {
-  if (!json.is_string() || json.get_ref<const std::string&>().rfind('@', 0) != 0) return {};
-  const std::string name = json.get<std::string>().substr(1);
-  if (Path(name).extension() == ".json") {
-    NIBBLE_TRY(document, files.read_json(name));
-    json = std::move(document);
-  } else {
-    NIBBLE_TRY(text, files.read(name));
-    json = std::move(text);
-  }
-  return {};
-}
-
 // The file with everything that it extends under it: its own fields win, gates of the same id, too.
-Result<Json> read_extended(Files& files, const std::string& file, int depth) {
+Result<Json> read_extended(RecipeFolder& files, const std::string& file, int depth) {
   NIBBLE_TRY(json, files.read_json(file));
   if (!json.is_object()) return corrupt("{}: expected an object, got {}", file, json.type_name());
   const Json* base = find_value(json, "extends");
@@ -167,7 +122,7 @@ Result<std::map<std::string, std::string>> text_map(const Json* json, const std:
 }
 
 // The cases of one .gate file, each with the file's and the recipe's fields under its own.
-Status read_case_file(Files& files, const std::string& file, Recipe& recipe) {
+Status read_case_file(RecipeFolder& files, const std::string& file, Recipe& recipe) {
   NIBBLE_TRY(json, files.read_json(file));
   NIBBLE_RETURN_IF_ERROR(fill(json, recipe.persona, file));
   ObjectReader reader(json, file);
@@ -224,15 +179,15 @@ Status check_ids(const Recipe& recipe) {
   return {};
 }
 
-Result<Recipe> parse_recipe(Json json, Files& files, const std::string& file) {
+Result<Recipe> parse_recipe(Json json, RecipeFolder& files, const std::string& file) {
   Recipe recipe;
   NIBBLE_TRY(persona, text_map(find_value(json, "persona"), file + ": persona"));
   recipe.persona = std::move(persona);
   for (const char* key : {"system", "tools"}) {
-    if (json.contains(key)) NIBBLE_RETURN_IF_ERROR(include(json[key], files));
+    if (json.contains(key)) NIBBLE_RETURN_IF_ERROR(files.include(json[key]));
   }
   if (json.contains("prompts") && json["prompts"].is_object()) {
-    for (Json& prompt : json["prompts"]) NIBBLE_RETURN_IF_ERROR(include(prompt, files));
+    for (Json& prompt : json["prompts"]) NIBBLE_RETURN_IF_ERROR(files.include(prompt));
   }
   NIBBLE_RETURN_IF_ERROR(fill(json, recipe.persona, file));
   ObjectReader reader(json, file);
@@ -294,7 +249,7 @@ std::vector<std::string> recipe_names() {
 Result<Recipe> load_recipe(const std::string& name_or_file) {
   const Path path(name_or_file);
   if (path.extension() == ".json") {
-    Files files(path.has_parent_path() ? path.parent_path() : Path("."));
+    RecipeFolder files(path.has_parent_path() ? path.parent_path() : Path("."), embedded, kMaxFileBytes);
     NIBBLE_TRY(json, read_extended(files, path.filename().string(), 0));
     return parse_recipe(std::move(json), files, path.filename().string());
   }
@@ -303,7 +258,7 @@ Result<Recipe> load_recipe(const std::string& name_or_file) {
     return not_found("recipe: expected one of {} or a file ending in .json, got \"{}\"", fmt::join(names, ", "),
                      name_or_file);
   }
-  Files files{Path()};
+  RecipeFolder files(Path(), embedded, kMaxFileBytes);
   NIBBLE_TRY(json, read_extended(files, name_or_file + ".json", 0));
   return parse_recipe(std::move(json), files, name_or_file + ".json");
 }
