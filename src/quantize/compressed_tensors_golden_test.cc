@@ -11,32 +11,19 @@
 #include "base/file.h"
 #include "io/json.h"
 #include "ops/quant/nvfp4.h"
+#include "tests/support/compressed_tensors_arithmetic.h"
 #include "tests/support/golden.h"
 #include "tests/support/op_test.h"
 
 namespace nibble::quantize {
 namespace {
 
+using test::CompressedTensorsArithmetic;
 using test::Golden;
 using test::TestTensor;
 
 constexpr int64_t kBlock = kNvfp4Block;
 const Path kGolden = NIBBLE_SOURCE_DIR "/tests/golden/compressed_tensors";
-
-// Its arithmetic. T is the dtype of the model: bf16 rounds the quotients of the scales.
-struct TheirArithmetic {
-  bool bf16;
-  float global;  // weight_global_scale: it divides
-
-  float in_model_dtype(float x) const { return bf16 ? round_to_bf16(x) : x; }
-  uint8_t block_scale(const float* w) const {
-    float amax = 0;
-    for (int64_t i = 0; i < kBlock; ++i) amax = std::max(amax, std::abs(w[i]));
-    const uint8_t byte = f32_to_e4m3(std::clamp(global * in_model_dtype(amax / 6), -448.0f, 448.0f));
-    return byte == 0 ? 0x20 : byte;  // .125
-  }
-  uint8_t code(float w, uint8_t scale) const { return f32_to_e2m1(w / (e4m3_to_f32(scale) / global)); }
-};
 
 uint8_t without_negative_zero(int code) {
   return code == 8 ? 0 : static_cast<uint8_t>(code);
@@ -65,9 +52,7 @@ TEST_F(CompressedTensors, DifferenceItRoundsGlobalAndBlockScalesInTheModelsDtype
   }
   for (const bool bf16 : {true, false}) {
     const std::string prefix = (bf16 ? "bf16." : "f32.") + std::string(kModule);
-    TheirArithmetic theirs{bf16, 0};
-    // torch computes number / tensor as reciprocal * number, each rounded.
-    theirs.global = theirs.in_model_dtype(2688 * theirs.in_model_dtype(1 / amax));
+    const auto theirs = CompressedTensorsArithmetic::of(bf16, amax);
     EXPECT_EQ(theirs.global, *file_[prefix + ".weight_global_scale"].f32());
     const Tensor scales = file_[prefix + ".weight_scale"], codes = file_[prefix + ".weight_packed"];
     const float ws2 = 1 / theirs.global;
@@ -96,7 +81,7 @@ TEST_F(CompressedTensors, DifferenceZeroAndTinyBlocksHaveScaleAnEighth) {
   const Json vectors = *parse_json(*read_file(kGolden / "vectors.json"), "vectors.json");
   const Json inputs = *parse_json(*read_file(kGolden / "../modelopt/vectors.json"), "vectors.json");
   const auto row = inputs["G1"]["input"][0].get<std::vector<float>>();
-  const TheirArithmetic theirs{false, vectors["G1 float32"]["weight_global_scale"].get<float>()};
+  const CompressedTensorsArithmetic theirs{false, vectors["G1 float32"]["weight_global_scale"].get<float>()};
   std::string scales, packed, ours;
   for (size_t b = 0; b < row.size() / kBlock; ++b) {
     const float* x = row.data() + b * kBlock;
