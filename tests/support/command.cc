@@ -11,35 +11,19 @@
 #include <chrono>
 #include <thread>
 
+#include "base/subprocess.h"
+
 extern char** environ;
 
 namespace nibble::test {
 
 Outcome nibble_command(const std::vector<std::string>& arguments) {
-  const Scratch scratch;
-  const Path out = scratch / "out", err = scratch / "err";
   std::vector<std::string> words = {NIBBLE_BINARY};
   words.insert(words.end(), arguments.begin(), arguments.end());
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-
-  posix_spawn_file_actions_t files;
-  posix_spawn_file_actions_init(&files);
-  posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, out.c_str(), O_WRONLY | O_CREAT, 0600);
-  posix_spawn_file_actions_addopen(&files, STDERR_FILENO, err.c_str(), O_WRONLY | O_CREAT, 0600);
-  pid_t pid = 0;
-  const int error = ::posix_spawn(&pid, argv[0], &files, nullptr, argv.data(), environ);
-  posix_spawn_file_actions_destroy(&files);
-  EXPECT_EQ(error, 0) << argv[0];
-  int status = 0;
-  if (error == 0) ::waitpid(pid, &status, 0);
-  Outcome outcome;
-  outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  outcome.out = std::move(read_file(out)).value();
-  outcome.err = std::move(read_file(err)).value();
-  return outcome;
+  auto ended = run_subprocess(words, "");
+  EXPECT_TRUE(ended.ok()) << ended.status().text();
+  if (!ended.ok()) return {.exit_code = -1, .out = {}, .err = {}};
+  return {.exit_code = ended->exit_code, .out = std::move(ended->out), .err = std::move(ended->err)};
 }
 
 std::optional<int> nibble_signalled(const std::vector<std::string>& arguments, double seconds, int signal) {
