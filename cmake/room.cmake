@@ -15,11 +15,12 @@ endfunction()
 # nibble_test(NAME SOURCES … LIBS … [SLOW]): a GoogleTest binary nibble_tests_NAME, run as the ctest NAME. With SLOW, its
 #   tests whose names begin with Slow are the ctest NAME_slow instead, labelled slow, which takes minutes and runs only
 #   when asked for: ctest --test-dir build/release -L slow
+#   Tests run in the root of the project and name its files from there.
 function(nibble_test name)
   cmake_parse_arguments(T "SLOW" "" "SOURCES;LIBS" ${ARGN})
   add_executable(nibble_tests_${name} ${T_SOURCES})
   target_include_directories(nibble_tests_${name} PRIVATE ${PROJECT_SOURCE_DIR})
-  target_compile_definitions(nibble_tests_${name} PRIVATE NIBBLE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_compile_definitions(nibble_tests_${name} PRIVATE NIBBLE_SOURCE_DIR=".")
   # Complex products without the rescue of infinities: gradient checks run oracles in complex numbers.
   target_compile_options(nibble_tests_${name} PRIVATE
     $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fcx-limited-range>)
@@ -27,9 +28,9 @@ function(nibble_test name)
   # What is only a test need not be fast, and compiles sooner.
   target_compile_options(nibble_tests_${name} PRIVATE $<$<CONFIG:Debug>:-O0> $<$<CONFIG:Release>:-O1>)
   add_test(NAME ${name} COMMAND nibble_tests_${name} --gtest_filter=-*.Slow*)
-  set_tests_properties(${name} PROPERTIES TIMEOUT 600)
+  set_tests_properties(${name} PROPERTIES TIMEOUT 600 WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   if(T_SLOW)
     add_test(NAME ${name}_slow COMMAND nibble_tests_${name} --gtest_filter=*.Slow*)
-    set_tests_properties(${name}_slow PROPERTIES LABELS slow TIMEOUT 3600)
+    set_tests_properties(${name}_slow PROPERTIES LABELS slow TIMEOUT 3600 WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   endif()
 endfunction()
