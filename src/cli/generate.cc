@@ -78,13 +78,17 @@ Result<int> make_set(const Flags& flags, const synth::GenerateInput& input, cons
     NIBBLE_TRY(done, synth::generate(input, flags.options, collection, progress));
     report = std::move(done);
   }
+  Json manifest;
   if (report.complete()) {
-    NIBBLE_RETURN_IF_ERROR(synth::write_set(flags.output, input.recipe, input.validator, collection, report, origin));
+    NIBBLE_TRY(written, synth::write_set(flags.output, input.recipe, input.validator, collection, report, origin));
+    manifest = std::move(written);
+    manifest["output"] = flags.output.string();
+  } else {
+    manifest = synth::manifest_of(input.recipe, report, origin, "");
+    manifest["output"] = nullptr;
   }
   if (flags.json) {
-    Json json = synth::manifest_of(input.recipe, report, origin, "");
-    json["output"] = report.complete() ? Json(flags.output.string()) : Json();
-    print_json(json);
+    print_json(manifest);
   } else {
     print_report(report, flags.output);
   }

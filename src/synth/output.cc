@@ -95,8 +95,8 @@ Json manifest_of(const Recipe& recipe, const GenerateReport& report, const Origi
             {"cost", report.spent.cost}}}};
 }
 
-Status write_set(const Path& output, const Recipe& recipe, const Validator& validator, const Collection& collection,
-                 const GenerateReport& report, const Origin& origin) {
+Result<Json> write_set(const Path& output, const Recipe& recipe, const Validator& validator,
+                       const Collection& collection, const GenerateReport& report, const Origin& origin) {
   NIBBLE_TRY(rows, OutputFile::create(output));
   std::string text;
   for (const Accepted& one : collection.accepted()) text += gate::dump(row_of(recipe, validator, one, origin)) + "\n";
@@ -112,7 +112,8 @@ Status write_set(const Path& output, const Recipe& recipe, const Validator& vali
                      {"tools_sha256", sha256_of(text::tools_text_of(recipe.tools))}};
   NIBBLE_RETURN_IF_ERROR(manifest.write(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"));
   NIBBLE_RETURN_IF_ERROR(rows.commit());
-  return manifest.commit();
+  NIBBLE_RETURN_IF_ERROR(manifest.commit());
+  return json;
 }
 
 }  // namespace nibble::synth

@@ -32,8 +32,8 @@ Json row_of(const Recipe& recipe, const Validator& validator, const Accepted& ac
 Json manifest_of(const Recipe& recipe, const GenerateReport& report, const Origin& origin,
                  const std::string& rows_hash);
 
-/// Both files, each under a temporary name until it is whole.
-Status write_set(const Path& output, const Recipe& recipe, const Validator& validator, const Collection& collection,
-                 const GenerateReport& report, const Origin& origin);
+/// Both files, each under a temporary name until it is whole. Returns the manifest.
+Result<Json> write_set(const Path& output, const Recipe& recipe, const Validator& validator,
+                       const Collection& collection, const GenerateReport& report, const Origin& origin);
 
 }  // namespace nibble::synth
