@@ -30,6 +30,15 @@ void add_gate(CLI::App& app, Action& action) {
   command->add_option("--hardened-file", flags->hardened_file, "the hardened prompt, instead of the recipe's");
   command->add_flag("--strict-ci", flags->report.strict, "a rate passes only if its whole 95 % interval does");
   command->add_flag("--fail-fast", flags->run.fail_fast, "stop at the first case that fails");
+  command->add_option("--shard", flags->shard, "i/n: play every n-th case, from the i-th on");
+  command->add_option("--merge", flags->merge,
+                      "instead of playing: folders of all the shards, put together in --output; with the flags that\n"
+                      "chose their cases");
+  command->add_option("--suppress", flags->suppressions,
+                      "findings that are none, as JSON Lines {case, detector, reason}; the report lists them");
+  command->add_option("--judge", flags->judge.endpoint, "a server whose model judges, too: reported, no gate hears it");
+  command->add_option("--judge-model", flags->judge.served_name, "its model id (default: the first listed)");
+  command->add_option("--judge-api-key-file", flags->judge.api_key_file, "file with that server's key");
   command->add_option("--save-baseline", flags->save_baseline, "keep which cases passed, for later runs");
   command->add_option("--baseline", flags->baseline, "say what changed since that run");
   command->add_flag("--fail-on-regression", flags->fail_on_regression, "exit code 1 when something got worse");

@@ -9,6 +9,7 @@
 #include "cli/version.h"
 #include "gate/baseline.h"
 #include "gate/compare.h"
+#include "gate/model_judge.h"
 #include "gate/report_html.h"
 #include "gate/run_files.h"
 #include "gate/run_store.h"
@@ -54,15 +55,15 @@ class Session {
 
   Result<int> run() {
     NIBBLE_RETURN_IF_ERROR(prepare());
-    ProgressBar bar(flags_.command);
-    NIBBLE_TRY(records, gate::play_recipe(recipe_, sides_, flags_.run, bar.callback()));
-    records_ = std::move(records);
+    NIBBLE_RETURN_IF_ERROR(flags_.merge.empty() ? play() : merge());
+    NIBBLE_RETURN_IF_ERROR(suppress());
     NIBBLE_TRY(report, gate::report_of(recipe_, records_[0], flags_.report));
     report.run = about(0);
     NIBBLE_RETURN_IF_ERROR(write_side(0, report));
     if (sides_.size() == 2) return finish_comparison(report);
     if (!flags_.json) fmt::print("{}", gate::to_text(report));
     Json json = gate::to_json(report);
+    NIBBLE_RETURN_IF_ERROR(ask_judge(json));
     NIBBLE_TRY(regressed, hold_against_baseline(report, json));
     if (flags_.json) print_json(json);
     const int code = regressed && report.exit_code() == 0 ? 1 : report.exit_code();
@@ -87,6 +88,8 @@ class Session {
     flags_.run.jobs = flags_.jobs > 0 ? flags_.jobs : flags_.report.judge_latency ? 1 : kJobs;
     flags_.report.repeats = flags_.run.repeats;
     started_ = utc_now();
+    if (!flags_.merge.empty()) return prepare_merge();
+    NIBBLE_RETURN_IF_ERROR(read_shard());
     NIBBLE_RETURN_IF_ERROR(add_side(flags_.server, flags_.play));
     if (!flags_.against.empty()) {
       ServerFlags other;
@@ -105,6 +108,89 @@ class Session {
     return {};
   }
 
+  Status read_shard() {
+    if (flags_.shard.empty()) return {};
+    gate::RunOptions& run = flags_.run;
+    char rest = 0;
+    if (std::sscanf(flags_.shard.c_str(), "%d/%d%c", &run.shard, &run.shards, &rest) == 2 && run.shard >= 1 &&
+        run.shard <= run.shards && run.shards <= 10'000) {
+      return {};
+    }
+    return invalid_argument("{}: --shard: expected i/n with 1 <= i <= n, got {}", flags_.command, flags_.shard);
+  }
+
+  Status play() {
+    ProgressBar bar(flags_.command);
+    NIBBLE_TRY(records, gate::play_recipe(recipe_, sides_, flags_.run, bar.callback()));
+    records_ = std::move(records);
+    return {};
+  }
+
+  Status prepare_merge() {
+    if (flags_.output.empty() || !flags_.against.empty() || flags_.hardened || !flags_.shard.empty()) {
+      return invalid_argument("{}: --merge goes with --output, and not with --against, --hardened and --shard",
+                              flags_.command);
+    }
+    return create_output();
+  }
+
+  Status merge() {
+    std::vector<Path> logs;
+    for (const Path& folder : flags_.merge) logs.push_back(folder / "run.jsonl");
+    NIBBLE_TRY(merged, gate::merge_logs(recipe_, logs, flags_.output / "run.jsonl"));
+    const auto text = [&](const char* key) {
+      const Json& value = gate::member(merged.header, key);
+      return value.is_string() ? value.get<std::string>() : "";
+    };
+    gate::Side& side = sides_.emplace_back();
+    side.endpoint.model = text("model");
+    side.server = gate::member(merged.header, "server");
+    side.play.hardening = text("hardening");
+    if (const Json& repeats = gate::member(merged.header, "repeats"); repeats.is_number_integer()) {
+      flags_.run.repeats = flags_.report.repeats = std::clamp(repeats.get<int>(), 1, 1'000'000);
+    }
+    records_.push_back(std::move(merged.records));
+    return {};
+  }
+
+  Status suppress() {
+    if (flags_.suppressions.empty()) return {};
+    NIBBLE_TRY(suppressions, gate::read_suppressions(flags_.suppressions));
+    for (const gate::Suppression& suppression : suppressions) {
+      const auto is_case = [&](const gate::Case& one) { return one.id == suppression.case_id; };
+      if (std::none_of(recipe_.cases.begin(), recipe_.cases.end(), is_case)) {
+        return invalid_argument("{}: expected a case of {}, got {}", flags_.suppressions.string(), recipe_.name,
+                                suppression.case_id);
+      }
+    }
+    for (gate::Records& records : records_) records.suppress(suppressions);
+    return {};
+  }
+
+  Status ask_judge(Json& json) {
+    if (flags_.judge.endpoint.empty()) return {};
+    NIBBLE_TRY(server, open_server(flags_.judge, flags_.command));
+    gate::JudgeOptions options{.endpoint = server.endpoint,
+                               .log = flags_.output.empty() ? Path() : flags_.output / "judge.jsonl",
+                               .jobs = flags_.run.jobs,
+                               .repeats = flags_.run.repeats};
+    const std::string& model = server.endpoint.model;
+    {
+      ProgressBar bar("judge");
+      if (records_.size() == 2) {
+        NIBBLE_TRY(pairs, gate::judge_pairs(recipe_, records_[0], records_[1], options, bar.callback()));
+        json["judge"] = gate::to_json(pairs, model);
+      } else {
+        NIBBLE_TRY(plays, gate::judge_plays(recipe_, records_[0], options, bar.callback()));
+        json["judge"] = gate::to_json(plays, model);
+      }
+    }
+    if (!flags_.json) fmt::print("\n{}", gate::judge_text(json["judge"]));
+    if (flags_.output.empty()) return {};
+    return write_file(flags_.output / "judge.json",
+                      json["judge"].dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+  }
+
   // As many repeats of every conversation as give the sessions and the messages that were asked for.
   void count_repeats() {
     int64_t turns = 0;
@@ -117,15 +203,24 @@ class Session {
   Status add_side(const ServerFlags& flags, const gate::PlayOptions& play) {
     NIBBLE_TRY(server, open_server(flags, flags_.command));
     gate::Side side{.endpoint = server.endpoint, .play = play, .server = server.about, .log = {}};
+    gate::ChatEndpoint endpoint(server.endpoint);
+    NIBBLE_TRY(capabilities, gate::probe(endpoint));
+    side.capabilities = capabilities;
+    side.server["capabilities"] = gate::to_json(capabilities);
+    side.play.template_kwargs = capabilities.template_kwargs != false;
     if (!flags_.output.empty()) {
-      std::error_code error;
-      std::filesystem::create_directories(flags_.output, error);
-      if (error) return io("{}: {}: {}", flags_.command, flags_.output.string(), error.message());
+      NIBBLE_RETURN_IF_ERROR(create_output());
       side.log = flags_.output / (sides_.empty() ? "run.jsonl" : "run_b.jsonl");
     }
     sides_.push_back(std::move(side));
     servers_.push_back(std::move(server));
     return {};
+  }
+
+  Status create_output() const {
+    std::error_code error;
+    std::filesystem::create_directories(flags_.output, error);
+    return error ? io("{}: {}: {}", flags_.command, flags_.output.string(), error.message()) : Status();
   }
 
   Result<std::string> hardening_prompt() const {
@@ -190,12 +285,12 @@ class Session {
       NIBBLE_RETURN_IF_ERROR(
           gate::write_compare_html(flags_.output / "compare.html", recipe_, sides, comparison, flags_.run.repeats));
     }
-    if (flags_.json) {
-      print_json(json);
-    } else {
+    if (!flags_.json) {
       fmt::print("{}", gate::to_text(comparison, side_name(0), side_name(1)));
       if (flags_.hardened) print_hardening(comparison);
     }
+    NIBBLE_RETURN_IF_ERROR(ask_judge(json));
+    if (flags_.json) print_json(json);
     const int code = std::max(report_a.errors, report_b.errors) > 0 ? 2 : report_a.exit_code();
     NIBBLE_RETURN_IF_ERROR(remember(report_a, code));
     return code;

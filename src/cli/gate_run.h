@@ -15,7 +15,10 @@ struct GateFlags {
   std::string command;  // "gate" or "converse"
   ServerFlags server;
   std::string against;  // a URL or a checkpoint folder
-  Path cases, output, hardened_file, baseline, save_baseline;
+  ServerFlags judge;    // a model that gives its opinion
+  Path cases, output, hardened_file, baseline, save_baseline, suppressions;
+  std::vector<Path> merge;  // folders of shards
+  std::string shard;        // "2/4"
   std::string recipe, default_recipe, thinking;
   std::vector<std::string> only;
   gate::PlayOptions play;

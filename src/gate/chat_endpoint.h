@@ -17,7 +17,7 @@ namespace nibble::gate {
 struct EndpointOptions {
   std::string url;      // http://host:port, with or without /v1
   std::string api_key;  // may be empty
-  std::string model;    // the id that requests name; empty: the first that the server lists
+  std::string model;    // the id that requests name
 
   double first_token_s = 60;  // how long a reply may be silent before its first token,
   double idle_s = 30;         // between two bytes,

@@ -137,9 +137,10 @@ class Comparer {
   }
 
   void pair(const Case& one, const ToolSchemas& tools, const CaseRecord& a, const CaseRecord& b) {
-    ++result_.pairs;
     build_a_.add(one, a);
     build_b_.add(one, b);
+    if (!a.lacking.empty() || !b.lacking.empty()) return;
+    ++result_.pairs;
     for (GateDelta& gate : result_.gates) {
       const std::optional<bool> in_a = passes_gate(gate.gate, one, a), in_b = passes_gate(gate.gate, one, b);
       if (!in_a || !in_b) continue;

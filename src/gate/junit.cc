@@ -29,8 +29,11 @@ std::string clipped(const std::string& text) {
 
 void add_findings(std::string& text, const std::vector<Anomaly>& anomalies) {
   for (const Anomaly& anomaly : anomalies) {
-    text +=
-        fmt::format("  found {}{}: {}\n", anomaly.id, anomaly.warning ? " (warning)" : "", clipped(anomaly.snippet));
+    text += fmt::format("  found {}{}: {}\n", anomaly.id,
+                        !anomaly.suppressed.empty() ? " (excused)"
+                        : anomaly.warning           ? " (warning)"
+                                                    : "",
+                        clipped(anomaly.snippet));
   }
 }
 
@@ -153,7 +156,8 @@ class Writer {
         NIBBLE_TRY(record, record_of(*one, repeat));
         ++suite.tests;
         suite.errors += !record.error.empty();
-        suite.failures += record.error.empty() && !passes(suite, *one, record);
+        suite.skipped += !record.lacking.empty();
+        suite.failures += record.error.empty() && record.lacking.empty() && !passes(suite, *one, record);
       }
     }
     if (!suite.has_verdict) return {};
@@ -225,6 +229,10 @@ class Writer {
     if (!record.error.empty()) {
       return fmt::format("{}><error message=\"{}\" type=\"infrastructure\"/></testcase>\n", begin,
                          markup_text(record.error));
+    }
+    if (!record.lacking.empty()) {
+      return fmt::format("{}><skipped message=\"the server lacks {}\"/></testcase>\n", begin,
+                         markup_text(record.lacking));
     }
     if (passes(suite, one, record)) return begin + "/>\n";
     const auto [what, type] = first_fault(record, suite.name);

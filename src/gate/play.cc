@@ -31,6 +31,7 @@ class Play {
     request_.params = one.params;
     request_.params["seed"] = options.seed + repeat - 1;
     if (options.temperature >= 0) request_.params["temperature"] = options.temperature;
+    if (!options.template_kwargs) request_.params.erase("chat_template_kwargs");
     if (!system_.empty()) request_.messages.push_back({{"role", "system"}, {"content", system_}});
     for (const Json& message : one.history) request_.messages.push_back(message);
   }

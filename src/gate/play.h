@@ -12,10 +12,11 @@
 namespace nibble::gate {
 
 struct PlayOptions {
-  bool play_on = false;        // play the turns after a failed one, too
-  std::string hardening = {};  // put behind every system prompt, after an empty line
-  int64_t seed = 1;            // repeat r of a case is asked with seed + r - 1
-  double temperature = -1;     // instead of the case's; negative: the case's own
+  bool play_on = false;         // play the turns after a failed one, too
+  std::string hardening = {};   // put behind every system prompt, after an empty line
+  int64_t seed = 1;             // repeat r of a case is asked with seed + r - 1
+  double temperature = -1;      // instead of the case's; negative: the case's own
+  bool template_kwargs = true;  // false: chat_template_kwargs are left out, for a server that refuses them
 };
 
 /// The key of a case in a log: what would make another answer possible is in it.

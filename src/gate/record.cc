@@ -131,7 +131,8 @@ void read_turn(ObjectReader& reader, PlayedTurn& turn) {
 }
 
 bool faulty(const std::vector<Anomaly>& anomalies) {
-  return std::any_of(anomalies.begin(), anomalies.end(), [](const Anomaly& a) { return !a.warning; });
+  return std::any_of(anomalies.begin(), anomalies.end(),
+                     [](const Anomaly& a) { return !a.warning && a.suppressed.empty(); });
 }
 
 }  // namespace
@@ -164,6 +165,7 @@ Json to_json(const CaseRecord& record) {
   Json json = {{"key", record.key},       {"id", record.id},       {"category", record.category},
                {"repeat", record.repeat}, {"gates", record.gates}, {"turns", std::move(turns)}};
   if (!record.error.empty()) json["error"] = record.error;
+  if (!record.lacking.empty()) json["lacking"] = record.lacking;
   if (record.retries > 0) json["retries"] = record.retries;
   return json;
 }
@@ -179,6 +181,7 @@ Result<CaseRecord> record_from_json(const Json& json, const std::string& where) 
   reader.texts("gates", record.gates);
   read_list(reader, "turns", record.turns, read_turn);
   reader.text("error", record.error);
+  reader.text("lacking", record.lacking);
   reader.whole_number("retries", 0, 1'000'000, record.retries);
   NIBBLE_RETURN_IF_ERROR(reader.finish());
   return record;

@@ -21,7 +21,8 @@ struct Failure {
 struct Anomaly {
   std::string id;  // "md.bold", "repetition.cycle", "tool_loop", …
   std::string snippet = {};
-  bool warning = false;  // shown and counted, but no fault of the reply
+  bool warning = false;         // shown and counted, but no fault of the reply
+  std::string suppressed = {};  // why it is excused; not in logs (suppress.h)
 
   /// "md" of "md.bold".
   std::string family() const { return id.substr(0, id.find('.')); }
@@ -52,7 +53,8 @@ struct CaseRecord {
   int repeat = 1;
   std::vector<std::string> gates;
   std::vector<PlayedTurn> turns;
-  std::string error;  // the server could not be asked: infrastructure, not a verdict
+  std::string error;    // the server could not be asked: infrastructure, not a verdict
+  std::string lacking;  // what the server cannot do and the case needs: neither passed nor failed (capabilities.h)
   int retries = 0;
 
   bool passed() const;

@@ -43,6 +43,7 @@ struct GateCount {
   std::string_view family;          // of a leak gate
   int64_t k = 0, n = 0;             // hits of replies, or passes of cases
   int64_t cases = 0;                // that list it
+  std::string lacking;              // what the server lacks that a case of it needs
   std::vector<double> case_passes;  // of each case over its repeats
   std::vector<int64_t> case_repeats;
   std::vector<std::string> failures;
@@ -104,6 +105,7 @@ struct ReportBuilder::State {
   void add(const Case& one, const CaseRecord& record) {
     const bool repeat = last_case == one.id;
     last_case = one.id;
+    if (!record.lacking.empty()) return add_lacking(one, record);
     count(report.overall, record);
     Tally& tally = categories[one.category];
     tally.category = one.category;
@@ -111,7 +113,15 @@ struct ReportBuilder::State {
     report.errors += !record.error.empty();
     report.retries += record.retries;
     for (GateCount& gate : gates) add_to_gate(gate, one, record, repeat);
-    for (size_t i = 0; i < record.turns.size(); ++i) add_turn(record.turns[i], i);
+    for (size_t i = 0; i < record.turns.size(); ++i) add_turn(one.id, record.turns[i], i);
+  }
+
+  // Neither passed nor failed: what would judge it cannot be said of this server.
+  void add_lacking(const Case& one, const CaseRecord& record) {
+    ++report.lacking[record.lacking];
+    for (GateCount& gate : gates) {
+      if (std::find(one.gates.begin(), one.gates.end(), gate.gate.id) != one.gates.end()) gate.lacking = record.lacking;
+    }
   }
 
   void add_to_gate(GateCount& gate, const Case& one, const CaseRecord& record, bool repeat) {
@@ -149,11 +159,25 @@ struct ReportBuilder::State {
     gate.fail(record.id, reason(record));
   }
 
-  void add_turn(const PlayedTurn& turn, size_t index) {
-    for (const Anomaly& anomaly : turn.anomalies) ++report.anomalies[anomaly.id];
+  void add_findings(const std::string& case_id, const std::vector<Anomaly>& anomalies) {
+    for (const Anomaly& anomaly : anomalies) {
+      if (anomaly.suppressed.empty()) {
+        ++report.anomalies[anomaly.id];
+        continue;
+      }
+      if (report.suppressed.empty() || report.suppressed.back().case_id != case_id ||
+          report.suppressed.back().detector != anomaly.id) {
+        report.suppressed.push_back({case_id, anomaly.id, anomaly.suppressed});
+      }
+      ++report.suppressed.back().hits;
+    }
+  }
+
+  void add_turn(const std::string& case_id, const PlayedTurn& turn, size_t index) {
+    add_findings(case_id, turn.anomalies);
     for (size_t i = 0; i < turn.messages.size(); ++i) {
       const PlayedMessage& message = turn.messages[i];
-      for (const Anomaly& anomaly : message.anomalies) ++report.anomalies[anomaly.id];
+      add_findings(case_id, message.anomalies);
       ++report.replies;
       add_times(message.said, index, i == 0);
       if (!message.said.reply.calls.empty()) continue;
@@ -202,7 +226,9 @@ struct ReportBuilder::State {
       const bool at_least = count.gate.bound == Bound::at_least;
       if (options.strict) judged = at_least ? result.interval.low : result.interval.high;
     }
-    if (count.cases < count.gate.min_cases || count.n == 0) {
+    if (!count.lacking.empty()) {
+      result.why = "the server lacks " + count.lacking;
+    } else if (count.cases < count.gate.min_cases || count.n == 0) {
       result.verdict = Verdict::inconclusive;
       result.why = count.n == 0 ? "no case of it was played"
                                 : fmt::format("{} cases, {} are needed", count.cases, count.gate.min_cases);

@@ -52,6 +52,12 @@ struct Latency {
   double growth = 0;  // median TTFAT of turns 16-20 by that of turns 2-4; 0: no conversation of 20 turns
 };
 
+/// An excused finding.
+struct Suppressed {
+  std::string case_id, detector, reason;
+  int64_t hits = 0;
+};
+
 struct Report {
   Json run = Json::object();  // what was run: recipe, model, server, parameters, times
   std::vector<GateResult> gates;
@@ -59,8 +65,10 @@ struct Report {
   std::vector<Tally> categories;  // by name
   Latency latency;
   std::map<std::string, int64_t> anomalies;  // hits by id
+  std::vector<Suppressed> suppressed;        // those that are excused
   double words_mean = 0, tokens_mean = 0;    // of a reply that is text
   int64_t replies = 0, retries = 0, errors = 0, missing = 0;
+  std::map<std::string, int64_t> lacking;  // plays that the server could not be asked for, by what it lacks
 
   /// Of a command: 0 when every judged gate passes, 1 when one does not or is inconclusive, 2 when the server did not
   /// answer a case at all.
@@ -91,9 +99,7 @@ class ReportBuilder {
   std::unique_ptr<State> state_;
 };
 
-/// report.json without its conversations: {schema, run, gates: [{id, k, n, rate, ci, threshold, op, verdict, …}],
-/// overall, categories, latency, anomalies, verbosity, infra}. A tally is {category, n, passed, rate, ci,
-/// with_manners, thinks, markdown, asks}.
+/// report.json without its conversations; recipes/gate/report.schema.json describes both.
 Json to_json(const Report& report);
 /// An element of report.json's conversations.
 Json conversation_json(const CaseRecord& record);

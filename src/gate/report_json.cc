@@ -58,7 +58,9 @@ Json to_json(const GateResult& result) {
 Json to_json(const std::vector<Anomaly>& anomalies) {
   Json list = Json::array();
   for (const Anomaly& anomaly : anomalies) {
-    list.push_back({{"id", anomaly.id}, {"snippet", anomaly.snippet}, {"warning", anomaly.warning}});
+    Json& item =
+        list.emplace_back(Json{{"id", anomaly.id}, {"snippet", anomaly.snippet}, {"warning", anomaly.warning}});
+    if (!anomaly.suppressed.empty()) item["suppressed"] = anomaly.suppressed;
   }
   return list;
 }
@@ -69,6 +71,10 @@ Json to_json(const Report& report) {
   Json gates = Json::array(), categories = Json::array(), by_turn = Json::array();
   for (const GateResult& result : report.gates) gates.push_back(to_json(result));
   for (const Tally& tally : report.categories) categories.push_back(to_json(tally));
+  Json suppressed = Json::array();
+  for (const auto& [case_id, detector, reason, hits] : report.suppressed) {
+    suppressed.push_back({{"case", case_id}, {"detector", detector}, {"reason", reason}, {"hits", hits}});
+  }
   const Latency& latency = report.latency;
   for (const Distribution& turn : latency.by_turn) by_turn.push_back(to_json(turn));
   return {{"schema", 1},
@@ -86,13 +92,15 @@ Json to_json(const Report& report) {
             {"by_turn", std::move(by_turn)},
             {"growth", rounded(latency.growth, 1000)}}},
           {"anomalies", report.anomalies},
+          {"suppressed", std::move(suppressed)},
           {"verbosity",
            {{"words_mean", rounded(report.words_mean, 100)}, {"tokens_mean", rounded(report.tokens_mean, 100)}}},
           {"infra",
            {{"replies", report.replies},
             {"retries", report.retries},
             {"errors", report.errors},
-            {"missing", report.missing}}}};
+            {"missing", report.missing},
+            {"lacking", report.lacking}}}};
 }
 
 Json conversation_json(const CaseRecord& record) {

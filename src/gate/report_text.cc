@@ -66,6 +66,16 @@ std::string to_text(const Report& report) {
     for (const auto& [id, hits] : report.anomalies) text += fmt::format(" {} {}", id, hits);
     text += "\n";
   }
+  if (!report.suppressed.empty()) {
+    text += "excused:";
+    for (const auto& [case_id, detector, reason, hits] : report.suppressed) {
+      text += fmt::format(" {} in {} ({})", detector, case_id, reason);
+    }
+    text += "\n";
+  }
+  for (const auto& [what, plays] : report.lacking) {
+    text += fmt::format("{} cases not judged: the server lacks {}\n", plays, what);
+  }
   if (report.errors + report.missing > 0) {
     text += fmt::format("{} cases got no answer from the server, {} were not played\n", report.errors, report.missing);
   }

@@ -6,6 +6,7 @@
 
 #include "base/machine.h"
 #include "base/rng.h"
+#include "gate/json_schema.h"
 #include "tests/support/chat_server.h"
 #include "tests/support/gate_log.h"
 #include "tests/support/temporary_folder.h"
@@ -73,6 +74,28 @@ TEST(RunFiles, TenThousandCasesInAnyOrderGiveTheSameFilesInFlatMemory) {
     EXPECT_FALSE(std::filesystem::exists(one / (std::string(file) + ".tmp")));
   }
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(one.path()), {}), 4);
+}
+
+// report.json says what recipes/gate/report.schema.json says it does; a value of a wrong type would be noticed.
+TEST(RunFiles, TheReportFollowsItsSchema) {
+  const Recipe recipe = large_recipe(20);
+  const test::TemporaryFolder folder;
+  Records records = test::logged(folder / "run.jsonl", recipe, test::all_of(recipe), play);
+  records.suppress({{"3", "md", "an example of markdown"}});
+  write_all(folder.path(), recipe, records);
+  const std::string schema_file = NIBBLE_SOURCE_DIR "/recipes/gate/report.schema.json";
+  const auto schema = JsonSchema::compile(parse_json(read_file(schema_file).value(), schema_file).value(), schema_file);
+  ASSERT_TRUE(schema.ok()) << schema.status().text();
+  EXPECT_EQ(schema->unknown_keywords(), std::vector<std::string>{});
+  const Json report = parse_json(read_file(folder / "report.json").value(), "report.json").value();
+  EXPECT_EQ(schema->violation(report).value(), std::nullopt);
+  EXPECT_EQ(report["suppressed"][0]["case"], "3");
+  EXPECT_EQ(report["conversations"].size(), 20u);
+  for (const char* at : {"/gates/0/k", "/overall/rate", "/conversations/3/turns/0/anomalies/0/id", "/infra/errors"}) {
+    Json wrong = report;
+    wrong.at(Json::json_pointer(at)) = Json::array();
+    EXPECT_NE(schema->violation(wrong).value(), std::nullopt) << at;
+  }
 }
 
 TEST(RunFiles, TenThousandCasesOnEightThreadsGiveTheReportOfOne) {

@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "gate/redact.h"
+#include "io/jsonl.h"
 
 namespace nibble::gate {
 namespace {
@@ -19,20 +20,22 @@ bool thinking_off(const Json& params) {
   return thinking != nullptr && *thinking == false;
 }
 
-Json header_of(const Recipe& recipe, const Side& side, int repeats) {
-  return {{"schema", 1},
-          {"recipe", recipe.name},
-          {"recipe_version", recipe.version},
-          {"recipe_hash", recipe.hash},
-          {"cases", recipe.cases.size()},
-          {"model", side.endpoint.model},
-          {"server", side.server},
-          {"params", recipe.params},
-          {"hardening", side.play.hardening},
-          {"seed", side.play.seed},
-          {"temperature", side.play.temperature},
-          {"repeats", repeats},
-          {"play_on", side.play.play_on}};
+Json header_of(const Recipe& recipe, const Side& side, const RunOptions& options) {
+  Json header = {{"schema", 1},
+                 {"recipe", recipe.name},
+                 {"recipe_version", recipe.version},
+                 {"recipe_hash", recipe.hash},
+                 {"cases", recipe.cases.size()},
+                 {"model", side.endpoint.model},
+                 {"server", side.server},
+                 {"params", recipe.params},
+                 {"hardening", side.play.hardening},
+                 {"seed", side.play.seed},
+                 {"temperature", side.play.temperature},
+                 {"repeats", options.repeats},
+                 {"play_on", side.play.play_on}};
+  if (options.shards > 1) header["shard"] = fmt::format("{}/{}", options.shard, options.shards);
+  return header;
 }
 
 // A case to play, once.
@@ -45,11 +48,18 @@ struct Job {
 
 Result<CaseRecord> Records::get(const std::string& case_id, int repeat) const {
   const std::pair<std::string, int> key{case_id, repeat};
-  if (const auto kept = kept_.find(key); kept != kept_.end()) return kept->second;
-  const auto found = offsets_.find(key);
-  if (found == offsets_.end()) return not_found("gate: {} (repeat {}) was not played", case_id, repeat);
-  NIBBLE_TRY(json, journal_->read(found->second));
-  return record_from_json(json, case_id);
+  CaseRecord record;
+  if (const auto kept = kept_.find(key); kept != kept_.end()) {
+    record = kept->second;
+  } else {
+    const auto found = offsets_.find(key);
+    if (found == offsets_.end()) return not_found("gate: {} (repeat {}) was not played", case_id, repeat);
+    NIBBLE_TRY(json, journal_->read(found->second));
+    NIBBLE_TRY(read, record_from_json(json, case_id));
+    record = std::move(read);
+  }
+  gate::suppress(suppressions_, record);
+  return record;
 }
 
 // The threads of one run: each takes the next job until none is left or one has met an error.
@@ -71,7 +81,9 @@ class Run {
 
   Status play() {
     for (int repeat = 1; repeat <= options_.repeats; ++repeat) {
-      for (const Case& one : recipe_.cases) {
+      for (size_t i = static_cast<size_t>(options_.shard - 1); i < recipe_.cases.size();
+           i += static_cast<size_t>(options_.shards)) {
+        const Case& one = recipe_.cases[i];
         jobs_.push_back({&one, repeat});
         for (const Records& records : records_) done_ += records.offsets_.contains({one.id, repeat});
       }
@@ -97,7 +109,7 @@ class Run {
       if (record.error.empty()) records.offsets_[{record.id, record.repeat}] = offset;
       return {};
     };
-    NIBBLE_TRY(journal, Journal::open(side.log, header_of(recipe_, side, options_.repeats),
+    NIBBLE_TRY(journal, Journal::open(side.log, header_of(recipe_, side, options_),
                                       options_.resume ? Journal::Mode::resume : Journal::Mode::fresh, known));
     records.journal_.emplace(std::move(journal));
     return {};
@@ -119,12 +131,26 @@ class Run {
       const std::lock_guard lock(mutex_);
       if (records_[side].offsets_.contains({job.one->id, job.repeat})) return;
     }
-    auto record = play_case(endpoint, *job.one, detectors_[side], sides_[side].play, job.repeat);
+    const Side& with = sides_[side];
+    const std::string lacks = lacking(*job.one, with.capabilities);
+    auto record = lacks.empty() ? play_case(endpoint, *job.one, detectors_[side], with.play, job.repeat)
+                                : not_played(*job.one, job.repeat, lacks);
     const std::lock_guard lock(mutex_);
     const Status kept = record.ok() ? keep(job, side, std::move(record).value()) : record.status();
     if (kept.ok()) return;
     if (error_.ok()) error_ = kept;
     stopped_ = true;
+  }
+
+  static Result<CaseRecord> not_played(const Case& one, int repeat, const std::string& lacks) {
+    return CaseRecord{.key = {},
+                      .id = one.id,
+                      .category = one.category,
+                      .repeat = repeat,
+                      .gates = one.gates,
+                      .turns = {},
+                      .error = {},
+                      .lacking = lacks};
   }
 
   Status keep(const Job& job, size_t side, CaseRecord record) {
@@ -180,6 +206,42 @@ Result<Records> play_recipe(const Recipe& recipe, const Side& side, const RunOpt
                             const Progress& progress) {
   NIBBLE_TRY(records, play_recipe(recipe, std::span(&side, 1), options, progress));
   return std::move(records[0]);
+}
+
+Result<MergedLogs> merge_logs(const Recipe& recipe, std::span<const Path> logs, const Path& output) {
+  MergedLogs merged;
+  std::map<std::pair<std::string, int>, Json> lines;
+  for (const Path& log : logs) {
+    NIBBLE_RETURN_IF_ERROR(for_each_json_line(log, [&](Json& line, int64_t number) -> Status {
+      if (number == 1) {
+        line.erase("shard");
+        if (&log == &logs.front()) merged.header = line;
+        if (line == merged.header) return {};
+        return invalid_argument("{}: expected a shard of the same run as {}, got another", log.string(),
+                                logs.front().string());
+      }
+      NIBBLE_TRY(record, record_from_json(line, fmt::format("{}:{}", log.string(), number)));
+      if (!record.error.empty()) return {};  // as if it had not been played
+      if (!lines.try_emplace({record.id, record.repeat}, std::move(line)).second) {
+        return invalid_argument("{}: {} was played twice", log.string(), record.id);
+      }
+      return {};
+    }));
+  }
+  const Json* hash = find_value(merged.header, "recipe_hash");
+  const Json* cases = find_value(merged.header, "cases");
+  if (hash == nullptr || *hash != recipe.hash || cases == nullptr || *cases != recipe.cases.size()) {
+    return invalid_argument("{}: expected a run of the recipe {} with {} cases, got another", logs.front().string(),
+                            recipe.name, recipe.cases.size())
+        .with_hint("give --merge the same --recipe, --cases and --only as the shards");
+  }
+  NIBBLE_TRY(journal, Journal::open(output, merged.header, Journal::Mode::fresh));
+  for (const auto& [key, line] : lines) {
+    NIBBLE_TRY(offset, journal.append(line));
+    merged.records.offsets_[key] = offset;
+  }
+  merged.records.journal_.emplace(std::move(journal));
+  return merged;
 }
 
 Result<Report> report_of(const Recipe& recipe, const Records& records, const ReportOptions& options) {

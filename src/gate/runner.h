@@ -8,10 +8,12 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "gate/capabilities.h"
 #include "gate/chat_endpoint.h"
 #include "gate/play.h"
 #include "gate/recipe.h"
 #include "gate/report.h"
+#include "gate/suppress.h"
 #include "io/journal.h"
 
 namespace nibble::gate {
@@ -20,17 +22,21 @@ namespace nibble::gate {
 struct Side {
   EndpointOptions endpoint;
   PlayOptions play;
-  Json server = Json::object();  // what is known of the server, for the header of the log
-  Path log;                      // run.jsonl; empty: kept in memory only
+  Json server = Json::object();    // what is known of the server, for the header of the log
+  Capabilities capabilities = {};  // a case that needs what is lacking is not played
+  Path log;                        // run.jsonl; empty: kept in memory only
 };
 
 struct RunOptions {
   int repeats = 1;
-  int jobs = 1;             // cases played at once, 1 to 256
-  bool fail_fast = false;   // stop at the first case that fails
-  bool resume = false;      // go on with logs that are there
-  bool no_content = false;  // texts stay out of the logs: hashes stand for them
+  int jobs = 1;               // cases played at once, 1 to 256
+  int shard = 1, shards = 1;  // of every `shards` cases play one: the first of them, the second, …
+  bool fail_fast = false;     // stop at the first case that fails
+  bool resume = false;        // go on with logs that are there
+  bool no_content = false;    // texts stay out of the logs: hashes stand for them
 };
+
+struct MergedLogs;
 
 /// The records of one run, by case and repeat.
 class Records {
@@ -38,9 +44,13 @@ class Records {
   /// The record, or `not_found` where the case was not played.
   Result<CaseRecord> get(const std::string& case_id, int repeat) const;
   size_t size() const { return offsets_.size() + kept_.size(); }
+  /// Excuses findings in all that get() gives from now on.
+  void suppress(std::vector<Suppression> suppressions) { suppressions_ = std::move(suppressions); }
 
  private:
   friend class Run;
+  friend Result<MergedLogs> merge_logs(const Recipe&, std::span<const Path>, const Path&);
+  std::vector<Suppression> suppressions_;
   std::optional<Journal> journal_;
   std::map<std::pair<std::string, int>, uint64_t> offsets_;
   std::map<std::pair<std::string, int>, CaseRecord> kept_;
@@ -59,6 +69,15 @@ Result<Records> play_recipe(const Recipe& recipe, const Side& side, const RunOpt
                             const Progress& progress = {});
 
 inline constexpr int kErrorsInARow = 10;
+
+/// The log of a run that was played in shards, put together from theirs. `header` is what they share.
+struct MergedLogs {
+  Records records;
+  Json header;
+};
+/// Writes the log `output`, a new file. `invalid_argument` for logs of different runs, of another recipe than this, or
+/// with the same play twice; `corrupt` for a line that is torn: --resume in that shard's folder mends it.
+Result<MergedLogs> merge_logs(const Recipe& recipe, std::span<const Path> logs, const Path& output);
 
 /// The report of a run: every case of the recipe is in its denominators.
 Result<Report> report_of(const Recipe& recipe, const Records& records, const ReportOptions& options);

@@ -321,5 +321,65 @@ TEST(Gate, AFullDiskEndsTheRun) {
   inject_file_faults({});
 }
 
+// Three shards, put together, are the run that plays everything.
+TEST(Gate, ShardsMergeIntoTheWholeRun) {
+  ScriptedServer server(perfect, 50);
+  const test::TemporaryFolder folder;
+  std::vector<Path> logs;
+  size_t played = 0;
+  for (int shard = 1; shard <= 3; ++shard) {
+    Side side = server.side();
+    side.log = logs.emplace_back(folder / fmt::format("shard{}.jsonl", shard));
+    played += play_recipe(server.recipe(), side, {.jobs = 2, .shard = shard, .shards = 3}).value().size();
+  }
+  EXPECT_EQ(played, 50u);
+  const auto merged = merge_logs(server.recipe(), logs, folder / "run.jsonl");
+  ASSERT_TRUE(merged.ok()) << merged.status().text();
+  EXPECT_EQ(merged->header["model"], "scripted");
+  const auto timeless = [&](const Records& records) {
+    Json json = to_json(report_of(server.recipe(), records, {}).value());
+    json.erase("latency");
+    return json;
+  };
+  EXPECT_EQ(timeless(merged->records), timeless(run(server).records));
+
+  // Two shards leave cases unplayed; the same twice, another recipe, and a file that is there are refused.
+  const auto two = merge_logs(server.recipe(), std::span(logs).first(2), folder / "two.jsonl");
+  EXPECT_EQ(report_of(server.recipe(), two->records, {})->missing, 16);
+  const std::vector<Path> twice = {logs[0], logs[1], logs[0]};
+  EXPECT_EQ(merge_logs(server.recipe(), twice, folder / "x").status().code(), Code::invalid_argument);
+  Recipe other = server.recipe();
+  other.hash = "other";
+  EXPECT_EQ(merge_logs(other, logs, folder / "x").status().code(), Code::invalid_argument);
+  EXPECT_FALSE(std::filesystem::exists(folder / "x"));
+  EXPECT_EQ(merge_logs(server.recipe(), logs, folder / "run.jsonl").status().code(), Code::invalid_argument);
+}
+
+// What a server lacks is neither passed nor failed.
+TEST(Gate, ACaseThatTheServerCannotPlayIsNotJudged) {
+  ScriptedServer server(perfect, 60);
+  Recipe recipe = server.recipe();
+  std::set<std::string> lacking;
+  for (size_t i = 0; i < recipe.cases.size(); ++i) {
+    if (i < 20) {
+      recipe.cases[i].tools = Json::array();
+    } else {
+      lacking.insert(recipe.cases[i].category);
+    }
+  }
+  Side side = server.side();
+  side.capabilities.tools = false;
+  const Report report = report_of(recipe, play_recipe(recipe, side, {}).value(), {}).value();
+  EXPECT_EQ(report.lacking.at("tools"), 40);
+  EXPECT_EQ(report.overall.cases, 20);
+  EXPECT_EQ(report.overall.passed, report.overall.cases);
+  EXPECT_EQ(report.exit_code(), 0) << to_text(report);
+  for (const GateResult& gate : report.gates) {
+    if (!lacking.contains(gate.gate.id)) continue;
+    EXPECT_EQ(gate.verdict, Verdict::not_judged) << gate.gate.id;
+    EXPECT_EQ(gate.why, "the server lacks tools");
+  }
+}
+
 }  // namespace
 }  // namespace nibble::gate
