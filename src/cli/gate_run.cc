@@ -8,6 +8,7 @@
 #include "cli/terminal.h"
 #include "cli/version.h"
 #include "gate/baseline.h"
+#include "gate/chat_stream.h"
 #include "gate/compare.h"
 #include "gate/model_judge.h"
 #include "gate/report_html.h"
