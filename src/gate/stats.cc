@@ -38,6 +38,60 @@ Interval ratio_bootstrap_95(std::span<const double> values, std::span<const int6
   return {ratios[kTail - 1], ratios[kResamples - kTail]};
 }
 
+namespace {
+
+constexpr int kMedianDraws = 2'000;
+constexpr uint64_t kMedianSeed = 20240608;
+
+// Nearest rank; the order of the values is lost.
+double median_of(std::vector<double>& values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+void draw(std::span<const double> from, Rng& rng, std::vector<double>& drawn) {
+  drawn.clear();
+  for (size_t i = 0; i < from.size(); ++i) drawn.push_back(from[rng.below(static_cast<uint32_t>(from.size()))]);
+}
+
+// All but 2.5 % at either end.
+Interval middle_95(std::vector<double> draws) {
+  std::sort(draws.begin(), draws.end());
+  const size_t tail = draws.size() / 40;
+  return {draws[tail - 1], draws[draws.size() - tail]};
+}
+
+}  // namespace
+
+Interval median_bootstrap_95(std::span<const std::vector<double>> groups) {
+  NIBBLE_CHECK(std::any_of(groups.begin(), groups.end(), [](const auto& group) { return !group.empty(); }));
+  Rng rng(kMedianSeed);
+  std::vector<double> medians, drawn;
+  while (medians.size() < kMedianDraws) {
+    drawn.clear();
+    for (size_t i = 0; i < groups.size(); ++i) {
+      const std::vector<double>& group = groups[rng.below(static_cast<uint32_t>(groups.size()))];
+      drawn.insert(drawn.end(), group.begin(), group.end());
+    }
+    if (!drawn.empty()) medians.push_back(median_of(drawn));
+  }
+  return middle_95(std::move(medians));
+}
+
+Interval median_ratio_bootstrap_95(std::span<const double> above, std::span<const double> below) {
+  NIBBLE_CHECK(!above.empty() && !below.empty());
+  Rng rng(kMedianSeed);
+  std::vector<double> ratios, drawn;
+  for (int i = 0; i < kMedianDraws; ++i) {
+    draw(above, rng, drawn);
+    const double top = median_of(drawn);
+    draw(below, rng, drawn);
+    ratios.push_back(top / median_of(drawn));
+  }
+  return middle_95(std::move(ratios));
+}
+
 double median(std::vector<double> values) {
   NIBBLE_CHECK(!values.empty());
   std::sort(values.begin(), values.end());

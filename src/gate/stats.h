@@ -24,6 +24,14 @@ Interval wilson_95(int64_t k, int64_t n);
 /// those of Philox with a fixed seed. At least one group; counts > 0.
 Interval ratio_bootstrap_95(std::span<const double> values, std::span<const int64_t> counts);
 
+/// The 95 % interval of the median (nearest rank) of all values, by the bootstrap: 2,000 times as many groups as there
+/// are are drawn with replacement, whole. Values that belong together (the tokens of one reply) are one group, all
+/// others groups of one. At least one value.
+Interval median_bootstrap_95(std::span<const std::vector<double>> groups);
+
+/// The same for median(above) / median(below), both drawn independently. At least one value each; those of `below` > 0.
+Interval median_ratio_bootstrap_95(std::span<const double> above, std::span<const double> below);
+
 /// The middle value of at least one; of an even number the upper of the two.
 double median(std::vector<double> values);
 

@@ -87,6 +87,54 @@ TEST(Bootstrap, WeighsGroupsByTheirCounts) {
   EXPECT_EQ(wide.high, 1);
 }
 
+// The bootstrap of a median can be counted out: a draw of n values has a median of at most the k-th where at least half
+// of them are among the first k.
+TEST(MedianBootstrap, MeetsTheBinomial) {
+  constexpr int n = 31;
+  std::vector<std::vector<double>> groups;
+  for (int i = 0; i < n; ++i) groups.push_back({static_cast<double>((i * 7) % n)});
+  const auto at_most = [](int k) {  // P(median <= k-th), k from 1
+    double sum = 0;
+    for (int hits = (n + 1) / 2; hits <= n; ++hits) {
+      const double p = static_cast<double>(k) / n;
+      sum += k == n ? hits == n
+                    : std::exp(std::lgamma(n + 1) - std::lgamma(hits + 1) - std::lgamma(n - hits + 1) +
+                               hits * std::log(p) + (n - hits) * std::log(1 - p));
+    }
+    return sum;
+  };
+  int low = 1, high = 1;
+  while (at_most(low) < 0.025) ++low;
+  while (at_most(high) < 0.975) ++high;
+  const Interval interval = median_bootstrap_95(groups);
+  EXPECT_NEAR(interval.low, low - 1, 1);  // the values are 0 to 30
+  EXPECT_NEAR(interval.high, high - 1, 1);
+  const Interval again = median_bootstrap_95(groups);
+  EXPECT_EQ(interval.low, again.low);
+  EXPECT_EQ(interval.high, again.high);
+}
+
+TEST(MedianBootstrap, IsWiderForGroups) {
+  std::vector<std::vector<double>> single, grouped(6);
+  Rng rng(3);
+  for (int i = 0; i < 60; ++i) {
+    const double x = i / 10 + 0.01 * static_cast<double>(rng.uniform());
+    single.push_back({x});
+    grouped[static_cast<size_t>(i / 10)].push_back(x);
+  }
+  const Interval narrow = median_bootstrap_95(single), wide = median_bootstrap_95(grouped);
+  EXPECT_GT(wide.high - wide.low, narrow.high - narrow.low);
+}
+
+TEST(MedianRatioBootstrap, HoldsTheRatio) {
+  const Interval exact = median_ratio_bootstrap_95(std::vector<double>{6, 6}, std::vector<double>{4});
+  EXPECT_DOUBLE_EQ(exact.low, 1.5);
+  EXPECT_DOUBLE_EQ(exact.high, 1.5);
+  const Interval wide = median_ratio_bootstrap_95(std::vector<double>{8, 10, 12}, std::vector<double>{4, 5, 6});
+  EXPECT_LE(wide.low, 8.0 / 5);
+  EXPECT_GE(wide.high, 12.0 / 5);
+}
+
 TEST(Percentile, IsTheNearestRank) {
   std::vector<double> values;
   for (int i = 1; i <= 20; ++i) values.push_back(i);
