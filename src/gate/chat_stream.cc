@@ -12,6 +12,10 @@ std::string text_or_empty(const Json& json) {
   return json.is_string() ? json.get<std::string>() : std::string();
 }
 
+double time_or_none(const Json& json) {
+  return json.is_number() && json.get<double>() >= 0 ? json.get<double>() : -1;
+}
+
 int64_t count_or_none(const Json& json) {
   return json.is_number_integer() && json.get<int64_t>() >= 0 ? json.get<int64_t>() : -1;
 }
@@ -52,6 +56,11 @@ Status ChatStream::take(std::string_view data, double at_ms) {
     out_.usage.completion_tokens = count_or_none(member(usage, "completion_tokens"));
     out_.usage.cached_tokens = count_or_none(member(member(usage, "prompt_tokens_details"), "cached_tokens"));
     out_.usage.reasoning_tokens = count_or_none(member(member(usage, "completion_tokens_details"), "reasoning_tokens"));
+  }
+  if (const Json& timings = member(json, "timings"); timings.is_object()) {
+    out_.timings.prompt_ms = time_or_none(member(timings, "prompt_ms"));
+    out_.timings.predicted_ms = time_or_none(member(timings, "predicted_ms"));
+    out_.timings.predicted_per_second = time_or_none(member(timings, "predicted_per_second"));
   }
   const Json& choices = member(json, "choices");
   if (!choices.is_array()) return corrupt("chat stream: expected choices, got {}", data.substr(0, 200));

@@ -51,6 +51,24 @@ TEST(ChatStream, PutsAReplyTogether) {
   EXPECT_EQ(read_back->times.answer_ms.size(), 6u);
 }
 
+TEST(ChatStream, ReadsWhatTheServerTimed) {
+  const auto with = [](const std::string& timings) {
+    return read(kRole + kStop + data(R"({"choices":[],"timings":)" + timings + "}") + kDone);
+  };
+  const auto timed = with(R"({"prompt_ms":12.5,"predicted_ms":100,"predicted_per_second":40,"prompt_n":7})");
+  ASSERT_TRUE(timed.ok()) << timed.status().text();
+  EXPECT_EQ(timed->timings.prompt_ms, 12.5);
+  EXPECT_EQ(timed->timings.predicted_ms, 100);
+  EXPECT_EQ(timed->timings.predicted_per_second, 40);
+  for (const char* other : {"null", "3", "[]", R"({"prompt_ms":"x","predicted_ms":-4,"predicted_per_second":null})"}) {
+    const auto untimed = with(other);
+    ASSERT_TRUE(untimed.ok()) << untimed.status().text();
+    EXPECT_EQ(untimed->timings.prompt_ms, -1) << other;
+    EXPECT_EQ(untimed->timings.predicted_ms, -1) << other;
+    EXPECT_EQ(untimed->timings.predicted_per_second, -1) << other;
+  }
+}
+
 TEST(ChatStream, NotesWhatIsOutOfOrder) {
   const std::pair<std::string, const char*> streams[] = {
       {delta(R"({"content":"a"})") + kStop + kDone, "a delta before the role"},

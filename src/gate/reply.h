@@ -34,11 +34,17 @@ struct ReplyUsage {
   int64_t prompt_tokens = -1, cached_tokens = -1, completion_tokens = -1, reasoning_tokens = -1;
 };
 
+/// What the server says of its own clock (`timings` of llama.cpp and of nibble); negative where it does not.
+struct ServerTimings {
+  double prompt_ms = -1, predicted_ms = -1, predicted_per_second = -1;
+};
+
 struct StreamedReply {
   Reply reply = {};
   std::string finish = {};  // finish_reason
   ReplyUsage usage = {};
   ReplyTimes times = {};
+  ServerTimings timings = {};
   std::vector<std::string> disorder = {};  // rules of a chat stream that this one broke, each once
   bool interrupted = false;                // by us: interrupt_after_chars
 
