@@ -68,6 +68,7 @@ Result<Page> Page::create(const Path& file, std::string_view title) {
 }
 
 Status Page::begin_plays(std::string_view heading, const std::vector<std::string>& sides) {
+  has_plays_ = true;
   return add(fmt::format("<h2 id=\"plays\">{}</h2>\n{}{}", heading, kFilters, data_block("id=\"sides\"", sides)));
 }
 
@@ -86,7 +87,8 @@ Status Page::write_block() {
 
 Status Page::finish() {
   if (!rows_.empty()) NIBBLE_RETURN_IF_ERROR(write_block());
-  NIBBLE_RETURN_IF_ERROR(add(fmt::format("<script>{}</script>\n</body>\n</html>\n", page_file("page.js"))));
+  if (has_plays_) NIBBLE_RETURN_IF_ERROR(add(fmt::format("<script>{}</script>\n", page_file("page.js"))));
+  NIBBLE_RETURN_IF_ERROR(add("</body>\n</html>\n"));
   return out_.commit();
 }
 
@@ -175,7 +177,7 @@ std::string ttfat_plot(const std::vector<std::pair<std::string, std::vector<std:
 std::string run_facts(const Json& run) {
   std::vector<std::pair<std::string, std::string>> rows;
   for (const char* key :
-       {"recipe", "model", "endpoint", "started", "seconds", "repeats", "params", "machine", "nibble"}) {
+       {"recipe", "model", "endpoint", "started", "seconds", "repeats", "params", "seed", "machine", "nibble"}) {
     const Json* value = find_value(run, key);
     if (value == nullptr) continue;
     rows.emplace_back(key, key == std::string_view("seconds") && value->is_number()

@@ -1,6 +1,6 @@
-// The page that both HTML reports are: sections made here, then plays that a script shows on request. One file, no
-// request: its policy (CSP) allows the script of this binary and nothing else, so no text of a model can run or load
-// anything.
+// The page that the HTML reports are: sections made here, then plays, where there are any, that a script shows on
+// request. One file, no request: its policy (CSP) allows the script of this binary and nothing else, so no text of a
+// model can run or load anything.
 #pragma once
 
 #include <optional>
@@ -40,6 +40,7 @@ class Page {
   Status write_block();
 
   OutputFile out_;
+  bool has_plays_ = false;                             // without plays the script has nothing to do
   Json rows_ = Json::array(), plays_ = Json::array();  // of the block being filled
 };
 
