@@ -1,6 +1,7 @@
 #include <cctype>
 
 #include "checkpoint/synthetic.h"
+#include "cli/bench_endpoint.h"
 #include "cli/bench_train.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
@@ -15,6 +16,7 @@ struct Flags {
   std::string random, format = "bf16", act;
   gate::BenchOptions options;
   TrainBenchFlags train;
+  EndpointBenchFlags endpoint;
   int threads = 0;
   bool exact = false, json = false;
 };
@@ -68,9 +70,22 @@ Result<checkpoint::LoadedModel> open_weights(const Flags& flags, ThreadPool& poo
 }
 
 Result<int> run(const Flags& flags) {
+  if (flags.endpoint.wanted()) {
+    if (!flags.random.empty() || !flags.adapter.empty() || flags.train.train) {
+      return invalid_argument("bench: --random, --adapter and --train do not go with a server");
+    }
+    EndpointBenchFlags endpoint = flags.endpoint;
+    endpoint.server.model = flags.dir;
+    endpoint.server.act = flags.act;
+    endpoint.server.exact = flags.exact;
+    return bench_endpoint(std::move(endpoint), flags.json);
+  }
   const CancelToken cancel = interrupt_token();
+  if (!flags.endpoint.output.empty() || flags.endpoint.quick) {
+    return invalid_argument("bench: --output and --quick belong to --endpoint URL or DIR --http");
+  }
   if (flags.random.empty() == flags.dir.empty()) {
-    return invalid_argument("bench: expected either a folder or --random SHAPE")
+    return invalid_argument("bench: expected a folder, --random SHAPE or --endpoint URL")
         .with_hint("nibble bench models/tiny-voice, or nibble bench --random 0.8b --format nvfp4");
   }
   if (!flags.adapter.empty() && !flags.random.empty()) {
@@ -111,16 +126,20 @@ Result<int> run(const Flags& flags) {
 
 void add_bench(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = app.add_subcommand("bench", "How fast a model reads and speaks on this machine");
+  CLI::App* command = app.add_subcommand("bench", "How fast a model reads and speaks, here or on any server");
   command->footer(
       "TTFT is the time to read the prompt and choose the first token. Decode is timed after a prompt of the given\n"
       "depth, so its attention really reads that much history. GB/s counts the bytes a step must move; the probe is\n"
       "what the same threads read from memory in the same run, the ceiling of any decoder.\n"
       "With --train, whole optimizer steps are timed: sft, qat and, with a teacher, qad. GFLOP/s counts the products\n"
-      "with weights that a step executes, recomputed ones included, beside the fastest sgemm of 2048 x 2048 x 2048.\n\n"
+      "with weights that a step executes, recomputed ones included, beside the fastest sgemm of 2048 x 2048 x 2048.\n"
+      "With --endpoint, or DIR --http, times are those that a client of an OpenAI-compatible server sees: the first\n"
+      "token by length of the prompt and over a conversation of 20 turns, decode, several clients at once\n"
+      "(docs/gates.md, Speed).\n\n"
       "  nibble bench models/tiny-voice --depths 128,1024\n"
       "  nibble bench models/tiny-voice --train --teacher models/tiny-voice\n"
       "  nibble bench --random 0.8b --format nvfp4\n"
+      "  nibble bench --endpoint http://127.0.0.1:8000 --output runs/speed\n"
       "  nibble bench --random 9b --write big        a complete BF16 folder of that shape, written as a stream");
   command->add_option("DIR", flags->dir, "a checkpoint folder");
   add_adapter_flag(*command, flags->adapter);
@@ -146,6 +165,7 @@ void add_bench(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   add_train_bench_flags(*command, flags->train);
+  add_endpoint_bench_flags(*command, flags->endpoint);
   command->add_option("--threads", flags->threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
   command->add_flag("--exact", flags->exact, "f32 activations, as eval and train use them");
   command->add_flag("--json", flags->json, "print one JSON document");
