@@ -30,6 +30,12 @@ std::string number(const Json& gate, const char* key) {
   return value.is_number() ? fmt::format("{:.4g}", value.get<double>()) : "-";
 }
 
+// What a kept report is told by: the gates of a gate's, the figures of a bench's.
+const Json& rows_of(const gate::StoredRun& run) {
+  const Json& gates = gate::member(run.report, "gates");
+  return gates.is_array() ? gates : gate::member(run.report, "figures");
+}
+
 Result<int> list(const Flags& flags) {
   NIBBLE_TRY(store, gate::RunStore::open(flags.store, Database::Mode::read));
   NIBBLE_TRY(runs, store.list());
@@ -57,7 +63,7 @@ Result<int> show(const Flags& flags) {
   }
   fmt::print("{}: {} of {} with {}, {}\n\n{:<18}{:>11}{:>10}  {}\n", run.id, run.recipe, run.model, run.command,
              run.started, "gate", "", "value", "verdict");
-  for (const Json& gate : gate::member(run.report, "gates")) {
+  for (const Json& gate : rows_of(run)) {
     fmt::print("{:<18}{:>5}/{:<5}{:>10}  {}\n", word(gate, "id"), number(gate, "k"), number(gate, "n"),
                number(gate, "value"), word(gate, "verdict"));
   }
@@ -69,8 +75,8 @@ Result<int> compare(const Flags& flags) {
   NIBBLE_TRY(a, store.get(flags.a));
   NIBBLE_TRY(b, store.get(flags.b));
   std::map<std::string, std::pair<Json, Json>> gates;  // a gate that a run lacks is null
-  for (const Json& gate : gate::member(a.report, "gates")) gates[word(gate, "id")].first = gate;
-  for (const Json& gate : gate::member(b.report, "gates")) gates[word(gate, "id")].second = gate;
+  for (const Json& gate : rows_of(a)) gates[word(gate, "id")].first = gate;
+  for (const Json& gate : rows_of(b)) gates[word(gate, "id")].second = gate;
   Json rows = Json::array();
   for (const auto& [id, pair] : gates) {
     rows.push_back({{"id", id},
@@ -108,7 +114,7 @@ Result<int> export_run(const Flags& flags) {
 
 void add_runs(CLI::App& app, Action& action) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = app.add_subcommand("runs", "Runs that gate and converse kept with --output FOLDER/NAME");
+  CLI::App* command = app.add_subcommand("runs", "Runs that gate, converse and bench kept with --output FOLDER/NAME");
   command->footer(
       "FOLDER/runs.sqlite knows the runs of a folder; the files of each are beside it.\n\n"
       "  nibble gate --model DIR --output runs/today\n"

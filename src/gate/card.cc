@@ -31,7 +31,7 @@ struct Training {
 
 // What the runs left, by kind.
 struct Sources {
-  std::vector<Source> gates, quantize, benches, evals, data;
+  std::vector<Source> gates, quantize, benches, speeds, evals, data;
   std::vector<Training> trainings;
 };
 
@@ -49,6 +49,9 @@ bool sort_in(const Path& file, Json json, Sources& sources) {
     sources.quantize.push_back({file, std::move(json)});
   } else if (member(json, "points").is_array() && json.contains("probe_gb_s")) {
     sources.benches.push_back({file, std::move(json)});
+  } else if (member(json, "figures").is_array() && member(json, "infra").is_object()) {
+    json.erase("records");
+    sources.speeds.push_back({file, std::move(json)});
   } else if (json.contains("mean_kl") || member(json, "models").is_array()) {
     sources.evals.push_back({file, std::move(json)});
   } else if (json.contains("teacher") && member(json, "categories").is_object()) {
@@ -82,7 +85,7 @@ Status read_path(const Path& path, Sources& sources) {
     NIBBLE_TRY(json, read_json_file(path));
     found = sort_in(path, std::move(json), sources);
   } else {
-    for (const char* name : {"report.json", "report_b.json", "quantize.json"}) {
+    for (const char* name : {"report.json", "report_b.json", "quantize.json", "bench.json"}) {
       if (!std::filesystem::exists(path / name, ignored)) continue;
       NIBBLE_TRY(json, read_json_file(path / name));
       if (!sort_in(path / name, std::move(json), sources))
@@ -231,7 +234,7 @@ class Writer {
   }
 
   void performance(const Sources& sources) {
-    section("Performance", sources.gates.empty() && sources.benches.empty());
+    section("Performance", sources.gates.empty() && sources.benches.empty() && sources.speeds.empty());
     if (!sources.gates.empty()) {
       put(row({"", "first token of an answer, p50 ms", "p95 ms", "growth over 20 turns", "decode tok/s", "on"}) +
           rule(6));
@@ -241,6 +244,19 @@ class Writer {
                  value(run, "/latency/ttfat_ms/p95", number),
                  grew ? value(run, "/latency/growth", number) : kNotMeasured,
                  value(run, "/latency/decode_tok_s/p50", number), value(run, "/run/machine")}));
+      }
+    }
+    for (const Source& run : sources.speeds) {
+      put(fmt::format("\n{} as a client sees it, asked from {}:\n\n", value(run, "/run/model"),
+                      value(run, "/run/machine")));
+      put(row({"", "median", "unit", "95 % interval", "p95", "n"}) + rule(6));
+      for (size_t i = 0; i < run.json["figures"].size(); ++i) {
+        const std::string base = fmt::format("/figures/{}", i);
+        const bool interval = find(run, base + "/ci/1") != nullptr;
+        put(row({value(run, base + "/what"), value(run, base + "/value", number), value(run, base + "/unit"),
+                 interval ? value(run, base + "/ci/0", number) + " to " + value(run, base + "/ci/1", number) : "",
+                 find(run, base + "/p95") == nullptr ? "" : value(run, base + "/p95", number),
+                 value(run, base + "/n")}));
       }
     }
     for (const Source& run : sources.benches) {

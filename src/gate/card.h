@@ -32,6 +32,7 @@ struct Card {
 ///   report.json (gate, converse)     a column of the behaviour tables, in the order given
 ///   quantize.json                    format, strategy, sizes, error
 ///   metrics.db (train)               mode, data, learning rate, steps, losses
+///   bench.json (bench --endpoint)    speed as a client sees it
 ///   *.json of nibble bench --json    speed;  of nibble eval --json   fidelity
 ///   *.manifest.json of generate      the data
 /// A folder may hold several. Sections without a file say "not measured". `not_found` for a path without any of these,

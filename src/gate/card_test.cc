@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <regex>
 #include <set>
 
@@ -70,6 +71,33 @@ TEST_F(CardTest, EveryNumberTracesToAField) {
   // The card's own words hold these: the headings, the tags of its front matter and "p50", "p95", "20 turns".
   for (const char* own : {"4", "3.5", "50", "95", "20", "16"}) known.insert(own);
   numbers(card->markdown, [&](const std::string& n) { EXPECT_TRUE(known.contains(n)) << n; });
+}
+
+TEST_F(CardTest, TellsTheFiguresOfAServer) {
+  const Path run = folder("speed");
+  const Path file =
+      folder_.write("speed/bench.json",
+                    R"({"run": {"model": "annie", "machine": "a machine"}, "infra": {"requests": 9}, "records": [1, 2],
+          "figures": [{"id": "ttfat_warm_512", "what": "first token", "unit": "ms", "n": 30, "value": 41.25,
+                       "ci": [40.5, 43], "p95": 77},
+                      {"id": "tok_s_4", "what": "all replies", "unit": "tok/s", "n": 8, "value": 120, "ci": null}]})");
+  const auto card = make_card({run}, {});
+  ASSERT_TRUE(card.ok()) << card.status().text();
+  for (const char* text :
+       {"annie as a client sees it, asked from a machine:", "| first token | 41.25 | ms | 40.5 to 43 | 77 | 30 |",
+        "| all replies | 120 | tok/s |  |  | 8 |"}) {
+    EXPECT_NE(card->markdown.find(text), std::string::npos) << text << "\n" << card->markdown;
+  }
+  EXPECT_TRUE(std::any_of(card->values.begin(), card->values.end(), [&](const CardValue& value) {
+    return value.file == file.string() && value.pointer == "/figures/0/ci/1" && value.text == "43";
+  }));
+  // Figures of the wrong shape are not measured, or named.
+  for (const char* figures : {"[3]", "[{}]", R"([{"value": null, "ci": 3}])"}) {
+    const Path odd = folder_.write("odd.json", std::string(R"({"infra": {}, "figures": )") + figures + "}");
+    EXPECT_TRUE(make_card({odd}, {}).ok()) << figures;
+  }
+  const Path wrong = folder_.write("wrong.json", R"({"infra": {}, "figures": [{"value": "x"}]})");
+  EXPECT_EQ(make_card({wrong}, {}).status().code(), Code::corrupt);
 }
 
 TEST_F(CardTest, RefusesWhatIsNoRun) {
