@@ -94,13 +94,22 @@ std::string growth_text(const Growth& growth) {
       growth.ratio, growth.interval.low, growth.interval.high);
 }
 
+// A median above its interval and p95: side by side they would make the tables wider than a screen.
+std::string two_lines(const std::string& cell) {
+  const size_t interval = cell.find(" [");
+  if (interval == std::string::npos) return markup_text(cell);
+  return fmt::format("{}<br/><span class=\"faint\">{}</span>", markup_text(cell.substr(0, interval)),
+                     markup_text(cell.substr(interval + 1)));
+}
+
 std::string table_text(const SpeedTable& table, const SpeedReport& report) {
   std::vector<std::string> head = {"*"};  // for the first column, which is text
   head.insert(head.end(), table.head.begin() + 1, table.head.end());
   Cells rows;
   for (const std::vector<std::string>& row : table.rows) {
     std::vector<std::string>& cells = rows.emplace_back();
-    for (const std::string& cell : row) cells.push_back(markup_text(cell));
+    cells.push_back("<span style=\"white-space: nowrap\">" + markup_text(row[0]) + "</span>");
+    for (size_t i = 1; i < row.size(); ++i) cells.push_back(two_lines(row[i]));
   }
   return fmt::format("<h2>{}</h2>\n{}{}", table.title, cells_table(head, rows),
                      table.title == "Conversation" ? growth_text(report.growth) : "");
