@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "gate/chat_stream.h"
-
 namespace nibble::gate {
 namespace {
 
@@ -101,22 +99,6 @@ Growth growth_of(const std::vector<SpeedRecord>& records) {
   return growth;
 }
 
-std::string point_name(const SpeedPoint& point) {
-  switch (point.sweep) {
-    case Sweep::preparation:
-      return "preparation";
-    case Sweep::context:
-      return fmt::format("{} tokens, {} prefix", point.size, point.warm ? "known" : "new");
-    case Sweep::conversation:
-      return fmt::format("turn {}", point.size);
-    case Sweep::concurrency:
-      return fmt::format("{} client{}", point.size, point.size == 1 ? "" : "s");
-    case Sweep::output:
-      return fmt::format("up to {} tokens", point.size);
-  }
-  return "";
-}
-
 void add_figure(std::string id, std::string what, std::string unit, const Timing& timing, SpeedReport& report) {
   if (timing.spread.n == 0) return;
   report.figures.push_back({std::move(id), std::move(what), std::move(unit), timing.spread.n, timing.spread.p50,
@@ -128,7 +110,7 @@ void add_figures(SpeedReport& report) {
   const std::vector<const SpeedPoint*> contexts = report.of(Sweep::context);
   for (const SpeedPoint* point : contexts) {
     add_figure(fmt::format("ttfat_{}_{}", point->warm ? "warm" : "cold", point->size),
-               "first token of an answer, " + point_name(*point), "ms", point->ttfat_ms, report);
+               "first token of an answer, " + title(*point), "ms", point->ttfat_ms, report);
   }
   add_figure("ttfat_turns", "first token of an answer, turns from 2 on", "ms", report.growth.all, report);
   if (report.growth.ratio > 0) {
@@ -142,8 +124,8 @@ void add_figures(SpeedReport& report) {
   }
   for (const SpeedPoint* point : report.of(Sweep::concurrency)) {
     if (point->reply_ms.spread.n == 0) continue;
-    report.figures.push_back({fmt::format("tok_s_{}", point->size), "all replies together, " + point_name(*point),
-                              "tok/s", point->reply_ms.spread.n, point->tok_s});
+    report.figures.push_back({fmt::format("tok_s_{}", point->size), "all replies together, " + title(*point), "tok/s",
+                              point->reply_ms.spread.n, point->tok_s});
   }
 }
 
@@ -154,7 +136,7 @@ void add_remarks(const SpeedRun& run, SpeedReport& report) {
     say("the server does not count prompt tokens, so the sizes of prompts are estimates");
   }
   for (const SpeedPoint& point : report.points) {
-    const std::string name = point_name(point);
+    const std::string name = title(point);
     if (point.failed > 0) say(fmt::format("{}: {} failed: {}", name, point.failed, point.why));
     const auto drift = [&](const char* what, const Timing& timing) {
       if (timing.drifts()) say(fmt::format("{}: {} drifts by {:+.0f} %", name, what, 100 * timing.drift));
@@ -176,117 +158,6 @@ void add_remarks(const SpeedRun& run, SpeedReport& report) {
     }
   }
 }
-
-double rounded(double value) {
-  return std::round(value * 1000) / 1000;
-}
-
-Json to_json(const Distribution& spread) {
-  return {{"n", spread.n},
-          {"p50", rounded(spread.p50)},
-          {"p95", rounded(spread.p95)},
-          {"p99", rounded(spread.p99)},
-          {"max", rounded(spread.max)}};
-}
-
-Json to_json(const Interval& interval) {
-  return {rounded(interval.low), rounded(interval.high)};
-}
-
-Json to_json(const Timing& timing) {
-  Json json = to_json(timing.spread);
-  json["ci"] = to_json(timing.median);
-  json["drift"] = rounded(timing.drift);
-  return json;
-}
-
-Json to_json(const SpeedPoint& point) {
-  Json json = {{"size", point.size}};
-  if (point.sweep == Sweep::context) json["prefix"] = point.warm ? "warm" : "cold";
-  json.update({{"failed", point.failed},
-               {"prompt_tokens", point.prompt_tokens},
-               {"cached_tokens", point.cached_tokens},
-               {"completion_tokens", point.completion_tokens},
-               {"ttfh_ms", to_json(point.headers_ms)},
-               {"ttft_ms", to_json(point.ttft_ms)},
-               {"ttfat_ms", to_json(point.ttfat_ms)},
-               {"between_tokens_ms", to_json(point.between_tokens_ms)},
-               {"decode_tok_s", to_json(point.decode_tok_s)},
-               {"reply_ms", to_json(point.reply_ms)},
-               {"tok_s", rounded(point.tok_s)},
-               {"in_flight", rounded(point.in_flight)}});
-  if (point.server_prompt_ms.n > 0) json["server_prompt_ms"] = to_json(point.server_prompt_ms);
-  if (point.server_decode_tok_s.n > 0) json["server_decode_tok_s"] = to_json(point.server_decode_tok_s);
-  if (!point.why.empty()) json["why"] = point.why;
-  return json;
-}
-
-// Four digits that mean something, without an exponent.
-std::string number(double value) {
-  return value >= 1000 ? fmt::format("{:.0f}", value) : fmt::format("{:.4g}", value);
-}
-
-std::string spread_cell(const Distribution& spread) {
-  return spread.n == 0 ? "-" : fmt::format("{}, {}", number(spread.p50), number(spread.p95));
-}
-
-std::string timing_cell(const Timing& timing) {
-  if (timing.spread.n == 0) return "-";
-  return fmt::format("{} [{} {}] {}{}", number(timing.spread.p50), number(timing.median.low),
-                     number(timing.median.high), number(timing.spread.p95), timing.drifts() ? " *" : "");
-}
-
-std::string count_cell(double count) {
-  return count < 0 ? "-" : fmt::format("{:.0f}", count);
-}
-
-struct Column {
-  const char* head;
-  bool main;  // in the terminal, too
-  std::string (*cell)(const SpeedPoint&);
-};
-
-constexpr Column kColumns[] = {
-    {"n", true, [](const SpeedPoint& p) { return std::to_string(p.reply_ms.spread.n); }},
-    {"prompt", true, [](const SpeedPoint& p) { return count_cell(p.prompt_tokens); }},
-    {"cached", true, [](const SpeedPoint& p) { return count_cell(p.cached_tokens); }},
-    {"reply", false, [](const SpeedPoint& p) { return count_cell(p.completion_tokens); }},
-    {"TTFH ms", false, [](const SpeedPoint& p) { return timing_cell(p.headers_ms); }},
-    {"TTFT ms", false, [](const SpeedPoint& p) { return timing_cell(p.ttft_ms); }},
-    {"TTFAT ms", true, [](const SpeedPoint& p) { return timing_cell(p.ttfat_ms); }},
-    {"between tokens ms", false, [](const SpeedPoint& p) { return timing_cell(p.between_tokens_ms); }},
-    {"decode tok/s", true, [](const SpeedPoint& p) { return timing_cell(p.decode_tok_s); }},
-    {"whole reply ms", false, [](const SpeedPoint& p) { return timing_cell(p.reply_ms); }},
-};
-// Only where it says something.
-constexpr Column kClients[] = {
-    {"in flight", true, [](const SpeedPoint& p) { return fmt::format("{:.1f}", p.in_flight); }},
-    {"all tok/s", true, [](const SpeedPoint& p) { return number(p.tok_s); }},
-};
-constexpr Column kServer[] = {
-    {"server: prompt ms", false, [](const SpeedPoint& p) { return spread_cell(p.server_prompt_ms); }},
-    {"server: tok/s", false, [](const SpeedPoint& p) { return spread_cell(p.server_decode_tok_s); }},
-};
-
-SpeedTable table_of(std::string title, const std::vector<const SpeedPoint*>& points, bool all) {
-  std::vector<Column> columns(std::begin(kColumns), std::end(kColumns));
-  if (points.front()->sweep == Sweep::concurrency) {
-    columns.insert(columns.end(), std::begin(kClients), std::end(kClients));
-  }
-  if (std::any_of(points.begin(), points.end(), [](const SpeedPoint* p) { return p->server_prompt_ms.n > 0; })) {
-    columns.insert(columns.end(), std::begin(kServer), std::end(kServer));
-  }
-  std::erase_if(columns, [&](const Column& column) { return !all && !column.main; });
-  SpeedTable table{.title = std::move(title), .head = {""}, .rows = {}};
-  for (const Column& column : columns) table.head.emplace_back(column.head);
-  for (const SpeedPoint* point : points) {
-    std::vector<std::string>& row = table.rows.emplace_back();
-    row.push_back(point_name(*point));
-    for (const Column& column : columns) row.push_back(column.cell(*point));
-  }
-  return table;
-}
-
 }  // namespace
 
 bool Timing::drifts() const {
@@ -356,87 +227,6 @@ SpeedReport speed_report(const SpeedRun& run) {
   add_figures(report);
   add_remarks(run, report);
   return report;
-}
-
-Json to_json(const SpeedReport& report) {
-  Json json = {{"schema", 1}, {"run", report.run}, {"complete", report.complete}, {"first_ttfat_ms", nullptr}};
-  if (report.first_ttfat_ms) json["first_ttfat_ms"] = rounded(*report.first_ttfat_ms);
-  json["figures"] = Json::array();
-  for (const SpeedFigure& figure : report.figures) {
-    json["figures"].push_back({{"id", figure.id},
-                               {"what", figure.what},
-                               {"unit", figure.unit},
-                               {"n", figure.n},
-                               {"value", rounded(figure.value)},
-                               {"ci", figure.interval ? to_json(*figure.interval) : Json()},
-                               {"p95", figure.p95 ? Json(rounded(*figure.p95)) : Json()}});
-  }
-  for (const Sweep sweep : {Sweep::context, Sweep::conversation, Sweep::concurrency, Sweep::output}) {
-    json[name(sweep)] = Json::array();
-    for (const SpeedPoint* point : report.of(sweep)) json[name(sweep)].push_back(to_json(*point));
-  }
-  json["growth"] = {{"ratio", rounded(report.growth.ratio)},
-                    {"ci", to_json(report.growth.interval)},
-                    {"turns_2_4_ms", to_json(report.growth.early)},
-                    {"turns_16_20_ms", to_json(report.growth.late)},
-                    {"turns_from_2_ms", to_json(report.growth.all)}};
-  json["remarks"] = report.remarks;
-  json["infra"] = {{"requests", report.requests}, {"failed", report.failed}};
-  return json;
-}
-
-Json to_json(const SpeedRecord& record) {
-  const StreamedReply& said = record.said;
-  Json json = {{"sweep", name(record.sweep)},  {"size", record.size},       {"warm", record.warm},
-               {"stream", record.stream},      {"counted", record.counted}, {"begin", rounded(record.begin_ms)},
-               {"end", rounded(record.end_ms)}};
-  if (!record.error.empty()) {
-    json["error"] = record.error;
-    return json;
-  }
-  Json answer = Json::array();
-  for (const double at : said.times.answer_ms) answer.push_back(rounded(at));
-  json.update({{"finish", said.finish},
-               {"prompt_tokens", said.usage.prompt_tokens},
-               {"cached_tokens", said.usage.cached_tokens},
-               {"completion_tokens", said.usage.completion_tokens},
-               {"reasoning_tokens", said.usage.reasoning_tokens},
-               {"ms",
-                {{"headers", rounded(said.times.headers_ms)},
-                 {"first_chunk", rounded(said.times.first_chunk_ms)},
-                 {"first_answer", rounded(said.times.first_answer_ms)},
-                 {"end", rounded(said.times.end_ms)},
-                 {"answer", std::move(answer)}}},
-               {"timings",
-                {{"prompt_ms", rounded(said.timings.prompt_ms)},
-                 {"predicted_ms", rounded(said.timings.predicted_ms)},
-                 {"predicted_per_second", rounded(said.timings.predicted_per_second)}}}});
-  return json;
-}
-
-std::vector<SpeedTable> speed_tables(const SpeedReport& report, bool all) {
-  constexpr std::pair<Sweep, const char*> kTitles[] = {{Sweep::context, "Context"},
-                                                       {Sweep::conversation, "Conversation"},
-                                                       {Sweep::concurrency, "Concurrency"},
-                                                       {Sweep::output, "Output"}};
-  std::vector<SpeedTable> tables;
-  for (const auto& [sweep, title] : kTitles) {
-    const std::vector<const SpeedPoint*> points = report.of(sweep);
-    if (!points.empty()) tables.push_back(table_of(title, points, all));
-  }
-  return tables;
-}
-
-Status write_speed_json(const Path& file, const SpeedReport& report, const SpeedRun& run) {
-  NIBBLE_TRY(out, OutputFile::create(file));
-  std::string head = dump(to_json(report));
-  head.pop_back();
-  NIBBLE_RETURN_IF_ERROR(out.write(head + ",\"records\":["));
-  for (size_t i = 0; i < run.records.size(); ++i) {
-    NIBBLE_RETURN_IF_ERROR(out.write((i == 0 ? "\n" : ",\n") + dump(to_json(run.records[i]))));
-  }
-  NIBBLE_RETURN_IF_ERROR(out.write("\n]}\n"));
-  return out.commit();
 }
 
 }  // namespace nibble::gate

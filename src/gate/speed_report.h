@@ -45,6 +45,9 @@ struct SpeedPoint {
   double in_flight = 0;  // requests, on average
 };
 
+/// "512 tokens, known prefix".
+std::string title(const SpeedPoint& point);
+
 struct Growth {
   Timing early, late, all;  // TTFAT of turns 2-4, 16-20, and from 2 on, ms
   double ratio = 0;         // of the medians of late and early; 0: not measured
