@@ -1,12 +1,11 @@
 #include "cli/bench_endpoint.h"
 
 #include <algorithm>
-#include <ctime>
 
 #include "base/machine.h"
+#include "cli/run_folder.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
-#include "gate/run_store.h"
 #include "gate/speed_html.h"
 #include "gate/speed_report.h"
 
@@ -16,15 +15,6 @@ namespace {
 constexpr gate::Sweep kSweeps[] = {gate::Sweep::context, gate::Sweep::conversation, gate::Sweep::concurrency,
                                    gate::Sweep::output};
 constexpr int64_t kMaxTokens = 1 << 20;
-
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
-}
 
 // What the flags leave open.
 void complete_options(EndpointBenchFlags& flags) {
@@ -93,20 +83,17 @@ void print_report(const gate::SpeedReport& report) {
 Status write_run(const Path& output, const gate::SpeedReport& report, const gate::SpeedRun& run, int code) {
   NIBBLE_RETURN_IF_ERROR(gate::write_speed_json(output / "bench.json", report, run));
   NIBBLE_RETURN_IF_ERROR(gate::write_speed_html(output / "bench.html", report));
-  const Path folder = std::filesystem::absolute(output).lexically_normal();
-  const Path named = folder.has_filename() ? folder : folder.parent_path();  // "runs/today/" is runs/today
-  NIBBLE_TRY(store, gate::RunStore::open(named.parent_path(), Database::Mode::write));
   // A gate that ran into the same folder keeps its name.
   const char* suffix = std::filesystem::exists(output / "run.jsonl") ? "-speed" : "";
-  return store.add({.id = named.filename().string() + suffix,
-                    .command = "bench",
-                    .started = report.run["started"].get<std::string>(),
-                    .recipe = "speed",
-                    .model = report.run["model"].get<std::string>(),
-                    .cases = report.requests,
-                    .passed = report.requests - report.failed,
-                    .exit_code = code,
-                    .report = gate::to_json(report)});
+  return remember_run(output, {.id = suffix,
+                               .command = "bench",
+                               .started = report.run["started"].get<std::string>(),
+                               .recipe = "speed",
+                               .model = report.run["model"].get<std::string>(),
+                               .cases = report.requests,
+                               .passed = report.requests - report.failed,
+                               .exit_code = code,
+                               .report = gate::to_json(report)});
 }
 
 }  // namespace
@@ -118,11 +105,7 @@ Result<int> bench_endpoint(EndpointBenchFlags flags, bool json) {
   }
   if (flags.http && flags.server.model.empty()) return invalid_argument("bench: --http needs the folder to serve");
   complete_options(flags);
-  if (!flags.output.empty()) {
-    std::error_code error;
-    std::filesystem::create_directories(flags.output, error);
-    if (error) return io("bench: {}: {}", flags.output.string(), error.message());
-  }
+  if (!flags.output.empty()) NIBBLE_RETURN_IF_ERROR(create_run_folder(flags.output, "bench"));
   NIBBLE_TRY(server, open_server(flags.server, "bench"));
   gate::EndpointOptions& endpoint = flags.options.endpoint;
   endpoint.url = server.endpoint.url;

@@ -1,10 +1,10 @@
 #include "cli/gate_run.h"
 
 #include <algorithm>
-#include <ctime>
 
 #include "base/clock.h"
 #include "base/machine.h"
+#include "cli/run_folder.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
 #include "gate/baseline.h"
@@ -13,7 +13,6 @@
 #include "gate/model_judge.h"
 #include "gate/report_html.h"
 #include "gate/run_files.h"
-#include "gate/run_store.h"
 
 namespace nibble::cli {
 namespace {
@@ -38,15 +37,6 @@ void set_params(const GateFlags& flags, Json& params) {
   if (flags.thinking == "on" || flags.thinking == "off") {
     params["chat_template_kwargs"]["enable_thinking"] = flags.thinking == "on";
   }
-}
-
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-  return text;
 }
 
 // One run, or the two of a comparison.
@@ -132,7 +122,7 @@ class Session {
       return invalid_argument("{}: --merge goes with --output, and not with --against, --hardened and --shard",
                               flags_.command);
     }
-    return create_output();
+    return create_run_folder(flags_.output, flags_.command);
   }
 
   Status merge() {
@@ -210,18 +200,12 @@ class Session {
     side.server["capabilities"] = gate::to_json(capabilities);
     side.play.template_kwargs = capabilities.template_kwargs != false;
     if (!flags_.output.empty()) {
-      NIBBLE_RETURN_IF_ERROR(create_output());
+      NIBBLE_RETURN_IF_ERROR(create_run_folder(flags_.output, flags_.command));
       side.log = flags_.output / (sides_.empty() ? "run.jsonl" : "run_b.jsonl");
     }
     sides_.push_back(std::move(side));
     servers_.push_back(std::move(server));
     return {};
-  }
-
-  Status create_output() const {
-    std::error_code error;
-    std::filesystem::create_directories(flags_.output, error);
-    return error ? io("{}: {}: {}", flags_.command, flags_.output.string(), error.message()) : Status();
   }
 
   Result<std::string> hardening_prompt() const {
@@ -300,18 +284,15 @@ class Session {
   // For nibble runs, in the folder that holds the run's own.
   Status remember(const gate::Report& report, int code) const {
     if (flags_.output.empty()) return {};
-    const Path folder = std::filesystem::absolute(flags_.output).lexically_normal();
-    const Path named = folder.has_filename() ? folder : folder.parent_path();  // "runs/today/" is runs/today
-    NIBBLE_TRY(store, gate::RunStore::open(named.parent_path(), Database::Mode::write));
-    return store.add({.id = named.filename().string(),
-                      .command = flags_.command,
-                      .started = started_,
-                      .recipe = recipe_.name,
-                      .model = sides_[0].endpoint.model,
-                      .cases = report.overall.cases,
-                      .passed = report.overall.passed,
-                      .exit_code = code,
-                      .report = gate::to_json(report)});
+    return remember_run(flags_.output, {.id = {},
+                                        .command = flags_.command,
+                                        .started = started_,
+                                        .recipe = recipe_.name,
+                                        .model = sides_[0].endpoint.model,
+                                        .cases = report.overall.cases,
+                                        .passed = report.overall.passed,
+                                        .exit_code = code,
+                                        .report = gate::to_json(report)});
   }
 
   std::string side_name(size_t side) const {
