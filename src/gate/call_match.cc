@@ -67,6 +67,7 @@ struct Parameter {
   AllowedValues allowed;
   TypeSet types = {};     // none: any
   TypeSet elements = {};  // of an array
+  bool unknown = false;   // to the tool: no call may give it
 };
 
 struct ExpectedCall {
@@ -140,7 +141,7 @@ class CallCheck {
   Result<Mismatch> check(const std::string& name, const Json& value) const {
     const auto parameter = std::find_if(expected_.parameters.begin(), expected_.parameters.end(),
                                         [&](const Parameter& p) { return p.name == name; });
-    if (parameter == expected_.parameters.end()) {
+    if (parameter == expected_.parameters.end() || parameter->unknown) {
       return Mismatch(fault(CallFault::extra, "{}.{}: expected no such argument, got {}", expected_.function, name,
                             brief_json(value)));
     }
@@ -171,7 +172,7 @@ class CallCheck {
 // Reads the expected calls of a recipe.
 class Reader {
  public:
-  explicit Reader(const Json& tools) : tools_(tools) {}
+  Reader(const Json& tools, CallRules rules) : tools_(tools), rules_(rules) {}
 
   Result<ExpectedCall> call(const Json& json, const std::string& where) const {
     if (!json.is_object() || json.size() != 1) {
@@ -193,7 +194,8 @@ class Reader {
     }
     for (const std::string& name : call.required) {
       // No call could be right: the tool demands what the recipe does not allow.
-      if (!parameters.contains(name)) return corrupt("{}: expected the required parameter {}, got none", path, name);
+      if (!rules_.unmeetable && !parameters.contains(name))
+        return corrupt("{}: expected the required parameter {}, got none", path, name);
     }
     return call;
   }
@@ -221,15 +223,26 @@ class Reader {
     return names;
   }
 
-  static Result<Parameter> read_parameter(const std::string& name, const Json& values, const Json* schema,
-                                          const std::string& path) {
+  Result<Parameter> read_parameter(const std::string& name, const Json& values, const Json* schema,
+                                   const std::string& path) const {
     Parameter parameter{.name = name, .allowed = {}};
-    NIBBLE_TRY(allowed, read_allowed_values(values, path));
-    parameter.allowed = std::move(allowed);
+    if (rules_.unmeetable && values.is_array()) {
+      for (const Json& value : values) {
+        auto allowed = read_allowed_values(Json::array({value}), path);
+        if (allowed.ok()) parameter.allowed.push_back(std::move(allowed->front()));
+      }
+    } else {
+      NIBBLE_TRY(allowed, read_allowed_values(values, path));
+      parameter.allowed = std::move(allowed);
+    }
     const Json* properties = schema != nullptr && schema->is_object() ? find_value(*schema, "properties") : nullptr;
     if (properties == nullptr || !properties->is_object()) return parameter;
     const auto own = properties->find(name);
-    if (own == properties->end()) return corrupt("{}: expected a parameter of the function, got another", path);
+    if (own == properties->end()) {
+      if (!rules_.unmeetable) return corrupt("{}: expected a parameter of the function, got another", path);
+      parameter.unknown = true;
+      return parameter;
+    }
     parameter.types = types_named_by(*own, *schema);
     const Json* items = own->is_object() ? find_value(*own, "items") : nullptr;
     if (items != nullptr) parameter.elements = types_named_by(*items, *schema);
@@ -237,6 +250,7 @@ class Reader {
   }
 
   const Json& tools_;
+  CallRules rules_;
 };
 
 std::string list_names(std::span<const ToolCall> calls) {
@@ -249,7 +263,8 @@ std::string list_names(std::span<const ToolCall> calls) {
 
 struct CallExpectation::Data {
   std::vector<ExpectedCall> calls;
-  bool any = false;  // one of them, not all
+  bool any = false;   // one of them, not all
+  bool some = false;  // no matter which
   CallRules rules;
 };
 
@@ -261,7 +276,7 @@ const char* name(CallFault fault) {
 Result<CallExpectation> CallExpectation::all_of(const Json& expected, const Json& tools, std::string_view where,
                                                 CallRules rules) {
   auto data = std::make_shared<Data>(Data{.calls = {}, .rules = rules});
-  const Reader reader(tools);
+  const Reader reader(tools, rules);
   if (!expected.is_array()) {
     NIBBLE_TRY(call, reader.call(expected, std::string(where)));
     data->calls.push_back(std::move(call));
@@ -288,7 +303,14 @@ CallExpectation CallExpectation::none() {
   return CallExpectation(std::make_shared<Data>());
 }
 
+CallExpectation CallExpectation::some() {
+  return CallExpectation(std::make_shared<Data>(Data{.calls = {}, .some = true, .rules = {}}));
+}
+
 Result<std::optional<CallMismatch>> CallExpectation::mismatch(std::span<const ToolCall> calls) const {
+  if (data_->some) {
+    return calls.empty() ? Mismatch(fault(CallFault::trigger, "expected a call, got none")) : Mismatch();
+  }
   const std::vector<ExpectedCall>& expected = data_->calls;
   const size_t count = data_->any ? 1 : expected.size();
   if (calls.empty() && count > 0) {

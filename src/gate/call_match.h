@@ -52,6 +52,10 @@ struct CallRules {
   /// For the Java and JavaScript parts of BFCL, whose values are source text: types are not compared, and values may
   /// also be equal as text, by the rule for strings.
   bool values_as_text = false;
+  /// For published data, where a few expected calls can be met by none: a parameter that the tool does not have may
+  /// only be left out, a list of allowed values may be empty or hold objects in another form, which allow nothing, and
+  /// a parameter that the tool requires may be missing.
+  bool unmeetable = false;
 };
 
 /// What a turn may call. Immutable, safe from any thread.
@@ -67,6 +71,8 @@ class CallExpectation {
                                         CallRules rules = {});
   /// `no_call`.
   static CallExpectation none();
+  /// `any_call`: at least one call, of whatever.
+  static CallExpectation some();
 
   /// Nothing if the calls are right; else what is wrong with the first expected call that none of them is, told of the
   /// call that comes nearest. Fails where a regex or schema gives no verdict.

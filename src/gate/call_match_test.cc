@@ -91,6 +91,33 @@ TEST(CallMatch, NoCall) {
   EXPECT_EQ(verdict(CallExpectation::none(), {call("stop", "{}")}), "trigger; expected no call, got stop");
 }
 
+TEST(CallMatch, AnyCall) {
+  EXPECT_EQ(verdict(CallExpectation::some(), {}), "trigger; expected a call, got none");
+  EXPECT_EQ(verdict(CallExpectation::some(), {call("stop", "{}"), call("dance", "{")}), "right");
+}
+
+// Published data expects some calls that none can be: they fail, and the rest of the data counts.
+TEST(CallMatch, CallsThatNoneCanBe) {
+  const CallRules rules{.unmeetable = true};
+  const char* unknown = R"({"set_timer": {"minutes": [5], "color": ["red", ""]}})";
+  EXPECT_EQ(all(unknown, {call("set_timer", R"({"minutes": 5})")}, rules), "right");
+  EXPECT_EQ(all(unknown, {call("set_timer", R"({"minutes": 5, "color": "red"})")}, rules),
+            "extra; set_timer.color: expected no such argument, got \"red\"");
+  const char* demanded = R"({"set_timer": {"minutes": [5], "color": ["red"]}})";
+  EXPECT_EQ(all(demanded, {call("set_timer", R"({"minutes": 5})")}, rules),
+            "missing; set_timer.color: expected a value, got none");
+  const char* empty = R"({"set_timer": {"minutes": []}})";
+  EXPECT_EQ(all(empty, {call("set_timer", R"({"minutes": 5})")}, rules),
+            "value; set_timer.minutes: expected nothing, got 5");
+  EXPECT_EQ(area("where", R"([{"city": "Udupi"}, {"city": ["Mysuru"]}])", R"({"city": "Udupi"})", rules), "value");
+  EXPECT_EQ(area("where", R"([{"city": "Udupi"}, {"city": ["Mysuru"]}])", R"({"city": "Mysuru"})", rules), "right");
+  const char* unlisted = R"({"set_timer": {"label": ["tea"]}})";
+  EXPECT_EQ(all(unlisted, {call("set_timer", R"({"label": "tea"})")}, rules),
+            "missing; set_timer.minutes: expected a value, got none");
+  EXPECT_EQ(all(unlisted, {call("set_timer", R"({"label": "tea", "minutes": 5})")}, rules),
+            "extra; set_timer.minutes: expected no such argument, got 5");
+}
+
 TEST(CallMatch, OmittedParameters) {
   const char* search = R"({"web_search": {"query": ["x"], "max": [3]}})";
   EXPECT_EQ(all(search, {call("web_search", R"({"query": "x"})")}),
@@ -152,6 +179,8 @@ TEST(CallMatch, Types) {
   EXPECT_EQ(area("anything", R"(["x"])", "5"), "type");  // any is string
   EXPECT_EQ(area("anything", "[5]", "5"), "right");      // unless the answers are not
   EXPECT_EQ(area("points", "[[1.5, 2]]", "[1.5, 2.0]"), "right");
+  EXPECT_EQ(area("points", "[[1.5]]", R"("1.5")"), "type");  // tuple is array
+  EXPECT_EQ(area("where", "[{}]", "[]"), "type");            // dict is object
 }
 
 // An answer of another type than the schema's names a variable: it is accepted, letter by letter.

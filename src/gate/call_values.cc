@@ -167,7 +167,7 @@ std::string describe(const AllowedValues& allowed) {
       out += each.schema ? fmt::format("what {} allows", brief_json(each.json.front())) : brief_json(each.json);
     }
   }
-  return out;
+  return out.empty() ? "nothing" : out;
 }
 
 }  // namespace nibble::gate
