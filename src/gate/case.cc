@@ -4,6 +4,7 @@
 #include <map>
 
 #include "gate/chat_stream.h"
+#include "gate/decimal.h"
 #include "io/object_reader.h"
 
 namespace nibble::gate {
@@ -22,16 +23,18 @@ void read_patterns(ObjectReader& reader, const char* key, std::vector<TextPatter
   }
 }
 
-// call, call_any or no_call: at most one of them.
+// call, call_any, any_call or no_call: at most one of them.
 void read_calls(ObjectReader& reader, const Json& tools, std::optional<CallExpectation>& out) {
   const Json* all = reader.value("call");
   const Json* any = reader.value("call_any");
-  bool none = false;
+  bool none = false, some = false;
   reader.flag("no_call", none);
-  if ((all != nullptr) + (any != nullptr) + static_cast<int>(none) > 1) {
-    return reader.fail(corrupt("{}: expected one of call, call_any and no_call, got more", reader.where()));
+  reader.flag("any_call", some);
+  if ((all != nullptr) + (any != nullptr) + static_cast<int>(none) + static_cast<int>(some) > 1) {
+    return reader.fail(corrupt("{}: expected one of call, call_any, any_call and no_call, got more", reader.where()));
   }
   if (none) out = CallExpectation::none();
+  if (some) out = CallExpectation::some();
   if (all == nullptr && any == nullptr) return;
   const std::string where = reader.where() + (all != nullptr ? ": call" : ": call_any");
   auto call =
@@ -50,6 +53,31 @@ void read_schema(ObjectReader& reader, std::optional<JsonSchema>& out) {
                                schema->unknown_keywords().front()));
   }
   out = std::move(schema).value();
+}
+
+void read_last_number(ObjectReader& reader, std::string& out) {
+  std::string text;
+  reader.text("last_number", text);
+  if (!reader.has("last_number") || !reader.ok()) return;
+  const auto number = whole_decimal(text);
+  if (!number) return reader.fail(corrupt("{}: last_number: expected a number, got \"{}\"", reader.where(), text));
+  out = *number;
+}
+
+// [{"id": "keywords:existence", "keywords": ["lake"]}]: the type, and its arguments beside it.
+void read_instructions(ObjectReader& reader, std::vector<Instruction>& out) {
+  const Json* list = reader.value("instructions");
+  if (list == nullptr) return;
+  if (!list->is_array() || list->empty()) return reader.expected_of("instructions", "a list of instructions", *list);
+  for (const Json& item : *list) {
+    Json arguments = item;
+    const Json& id = member(item, "id");
+    if (!id.is_string()) return reader.expected_of("instructions", "objects with an id", item);
+    arguments.erase("id");
+    auto instruction = Instruction::parse(id.get<std::string>(), arguments, reader.where() + ": instructions");
+    if (!instruction.ok()) return reader.fail(instruction.status());
+    out.push_back(std::move(instruction).value());
+  }
 }
 
 template <class T>
@@ -84,6 +112,7 @@ Result<Expectation> parse_expectation(const Json& json, const Json& tools, const
   read_patterns(reader, "must_not", expect.must_not);
   if (reader.has("equals")) reader.text("equals", expect.equals.emplace());
   if (reader.has("equals_number")) reader.number("equals_number", -1e15, 1e15, expect.equals_number.emplace());
+  read_last_number(reader, expect.last_number);
   reader.texts("detectors", expect.detectors);
   read_optional(reader, "max_sentences", 0, 1000, expect.max_sentences);
   read_optional(reader, "max_words", 0, 100000, expect.max_words);
@@ -97,6 +126,7 @@ Result<Expectation> parse_expectation(const Json& json, const Json& tools, const
   reader.text("name", expect.name);
   reader.number("within_ms", 0, 1e6, expect.within_ms);
   expect.recall = read_recall(reader);
+  read_instructions(reader, expect.instructions);
   reader.text("judge", expect.judge);
   NIBBLE_RETURN_IF_ERROR(reader.finish());
   return expect;
@@ -190,6 +220,7 @@ Result<Turn> parse_turn(const Json& json, const Json& tools, const std::vector<M
   const Json* good = reader.value("good");
   reader.number("pause_ms", 0, 60'000, turn.pause_ms);
   reader.whole_number("interrupt_after_chars", 0, 1 << 20, turn.interrupt_after_chars);
+  reader.flag("one_reply", turn.one_reply);
   NIBBLE_RETURN_IF_ERROR(reader.finish());
   if (expect != nullptr) {
     NIBBLE_TRY(parsed, parse_expectation(*expect, tools, where + ": expect"));

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "gate/call_match.h"
+#include "gate/ifeval.h"
 #include "gate/json_schema.h"
 #include "gate/text_pattern.h"
 #include "io/json.h"
@@ -33,9 +34,10 @@ struct Expectation {
   std::vector<TextPattern> must, must_any, must_not;
   std::optional<std::string> equals;  // the text of the last reply, to the character
   std::optional<double> equals_number;
+  std::string last_number;             // as gate/decimal.h gives it; empty: not asked
   std::vector<std::string> detectors;  // names or families that must not hit
   std::optional<int> max_sentences, max_words;
-  std::optional<CallExpectation> call;  // call, call_any or no_call
+  std::optional<CallExpectation> call;  // call, call_any, any_call or no_call
   std::optional<CallSteps> steps;
   std::optional<std::vector<std::string>> calls_in_order;
   bool direct = false;
@@ -46,6 +48,7 @@ struct Expectation {
   std::string name;      // how the user is called
   double within_ms = 0;  // 0: not asked
   std::optional<Recall> recall;
+  std::vector<Instruction> instructions;
   std::string judge;  // a question for a judge model
 };
 
@@ -71,6 +74,7 @@ struct Turn {
   std::vector<Mock> mocks;
   double pause_ms = 0;
   size_t interrupt_after_chars = 0;
+  bool one_reply = false;  // the first message of the assistant ends the turn, even one that calls
   std::vector<GoodMessage> good;
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "gate/chat_stream.h"
+#include "gate/decimal.h"
 #include "text/case_fold.h"
 #include "text/detect.h"
 #include "text/novel.h"
@@ -145,7 +146,25 @@ class Judgement {
              fmt::format("expected {}, got {}", want, number ? fmt::format("{}", *number) : shown(reply_)));
       }
     }
+    if (!expect_.last_number.empty()) {
+      const std::optional<std::string> number = last_decimal(reply_);
+      if (number != expect_.last_number) {
+        fail("last_number", fmt::format("expected {}, got {}", expect_.last_number, number ? *number : shown(reply_)));
+      }
+    }
+    NIBBLE_RETURN_IF_ERROR(check_instructions());
     return check_schema();
+  }
+
+  Status check_instructions() {
+    for (const Instruction& instruction : expect_.instructions) {
+      NIBBLE_TRY(strict, instruction.strict(reply_));
+      if (strict) continue;
+      NIBBLE_TRY(loose, instruction.loose(reply_));
+      fail(loose ? kInstructionLoose : kInstruction,
+           fmt::format("expected {}, got {}", instruction.describe(), shown(reply_)));
+    }
+    return {};
   }
 
   Status check_schema() {

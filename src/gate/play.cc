@@ -78,7 +78,7 @@ class Play {
       message.said = std::move(said);
       NIBBLE_TRY(anomalies, detectors_.of_message(message, system_, context));
       message.anomalies = std::move(anomalies);
-      if (message.said.reply.calls.empty()) return judge(turn, played, context);
+      if (message.said.reply.calls.empty() || turn.one_reply) return judge(turn, played, context);
       NIBBLE_RETURN_IF_ERROR(answer_calls(tools, message, played));
       if (round == Detectors::kMaxRounds) {
         played.failures.push_back(

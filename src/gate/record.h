@@ -17,6 +17,10 @@ struct Failure {
   std::string detail;  // expected …, got …
 };
 
+/// Of an instruction (gate/ifeval.h) that was not followed, and of one that was followed loosely only.
+inline constexpr const char* kInstruction = "instruction";
+inline constexpr const char* kInstructionLoose = "instruction_loose";
+
 /// A finding of a detector, whatever the case expects.
 struct Anomaly {
   std::string id;  // "md.bold", "repetition.cycle", "tool_loop", …

@@ -40,12 +40,12 @@ void count(Tally& tally, const CaseRecord& record) {
 // A gate while records come in.
 struct GateCount {
   Gate gate;
-  std::string_view family;          // of a leak gate
-  int64_t k = 0, n = 0;             // hits of replies, or passes of cases
-  int64_t cases = 0;                // that list it
-  std::string lacking;              // what the server lacks that a case of it needs
-  std::vector<double> case_passes;  // of each case over its repeats
-  std::vector<int64_t> case_repeats;
+  std::string_view family;           // of a leak gate
+  int64_t k = 0, n = 0;              // hits of replies, or passes of cases
+  int64_t cases = 0;                 // that list it
+  std::string lacking;               // what the server lacks that a case of it needs
+  std::vector<double> case_passes;   // of each case over its repeats,
+  std::vector<int64_t> case_counts;  // and of how many
   std::vector<std::string> failures;
   std::vector<std::pair<std::string, std::string>> worst;
 
@@ -129,16 +129,17 @@ struct ReportBuilder::State {
     gate.cases += listed && !repeat;
     if (!gate.family.empty()) return add_leaks(gate, listed, record);
     if (!listed) return;
+    const Share share = share_of(gate.gate.id, one, record);
+    if (share.n == 0) return;
     if (!repeat) {
       gate.case_passes.push_back(0);
-      gate.case_repeats.push_back(0);
+      gate.case_counts.push_back(0);
     }
-    const bool passed = record.passed();
-    gate.n += 1;
-    gate.k += passed;
-    gate.case_passes.back() += passed;
-    gate.case_repeats.back() += 1;
-    if (!passed) gate.fail(record.id, reason(record));
+    gate.n += share.n;
+    gate.k += share.k;
+    gate.case_passes.back() += static_cast<double>(share.k);
+    gate.case_counts.back() += share.n;
+    if (share.k < share.n) gate.fail(record.id, reason(record));
   }
 
   // A case that lists the gate and fails counts as a reply with a hit: what was not said cannot prove silence.
@@ -220,9 +221,10 @@ struct ReportBuilder::State {
     result.value = count.gate.metric == Metric::count ? static_cast<double>(count.k) : rate(count.k, count.n);
     double judged = result.value;
     if (count.gate.metric == Metric::rate) {
-      const bool clustered = options.repeats > 1 && !count.case_passes.empty();
+      const bool groups = options.repeats > 1 || counts_instructions(count.gate.id);
+      const bool clustered = groups && !count.case_passes.empty();
       result.interval =
-          clustered ? ratio_bootstrap_95(count.case_passes, count.case_repeats) : wilson_95(count.k, count.n);
+          clustered ? ratio_bootstrap_95(count.case_passes, count.case_counts) : wilson_95(count.k, count.n);
       const bool at_least = count.gate.bound == Bound::at_least;
       if (options.strict) judged = at_least ? result.interval.low : result.interval.high;
     }

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "gate/report.h"
 #include "text/utf8.h"
 
@@ -7,6 +9,7 @@ namespace nibble::gate {
 namespace {
 
 constexpr size_t kSnippetBytes = 140;
+constexpr size_t kNameWidth = 18;  // at least
 
 double percent(int64_t k, int64_t n) {
   return n == 0 ? 0 : 100 * static_cast<double>(k) / static_cast<double>(n);
@@ -18,18 +21,18 @@ std::string one_line(std::string_view text) {
   return out.size() < text.size() ? out + "…" : out;
 }
 
-std::string line(const Tally& tally) {
+std::string line(const Tally& tally, size_t width) {
   const Interval interval = tally.interval();
-  return fmt::format("{:<18}{:>5}/{:<5}{:>5.1f} %  {:>5.1f} … {:>5.1f}{:>9.1f} %{:>8}{:>10}{:>6}\n", tally.category,
-                     tally.passed, tally.cases, percent(tally.passed, tally.cases), 100 * interval.low,
+  return fmt::format("{:<{}}{:>5}/{:<5}{:>5.1f} %  {:>5.1f} … {:>5.1f}{:>9.1f} %{:>8}{:>10}{:>6}\n", tally.category,
+                     width, tally.passed, tally.cases, percent(tally.passed, tally.cases), 100 * interval.low,
                      100 * interval.high, percent(tally.with_manners, tally.cases), tally.thinks, tally.markdown,
                      tally.asks);
 }
 
-std::string line(const GateResult& result) {
+std::string line(const GateResult& result, size_t width) {
   const Gate& gate = result.gate;
   const char* op = gate.bound == Bound::at_least ? ">=" : "<=";
-  std::string out = fmt::format("{:<18}", gate.id);
+  std::string out = fmt::format("{:<{}}", gate.id, width);
   if (gate.metric == Metric::rate) {
     out += fmt::format("{:>5}/{:<5}{:>5.1f} %  {:>5.1f} … {:>5.1f}   {} {:<5.3g} %", result.k, result.n,
                        100 * result.value, 100 * result.interval.low, 100 * result.interval.high, op,
@@ -47,16 +50,19 @@ std::string line(const GateResult& result) {
 }  // namespace
 
 std::string to_text(const Report& report) {
+  size_t width = kNameWidth;
+  for (const GateResult& result : report.gates) width = std::max(width, result.gate.id.size() + 1);
+  for (const Tally& tally : report.categories) width = std::max(width, tally.category.size() + 1);
   std::string text;
   if (!report.gates.empty()) {
-    text += fmt::format("{:<18}{:>11}{:>7}  {:>13}   {}\n", "gate", "", "", "95 % interval", "threshold");
-    for (const GateResult& result : report.gates) text += line(result);
+    text += fmt::format("{:<{}}{:>11}{:>7}  {:>13}   {}\n", "gate", width, "", "", "95 % interval", "threshold");
+    for (const GateResult& result : report.gates) text += line(result, width);
     text += "\n";
   }
-  text += fmt::format("{:<18}{:>11}{:>7}  {:>13}{:>11}{:>8}{:>10}{:>6}\n", "category", "passed", "rate",
+  text += fmt::format("{:<{}}{:>11}{:>7}  {:>13}{:>11}{:>8}{:>10}{:>6}\n", "category", width, "passed", "rate",
                       "95 % interval", "w/ manners", "thinks", "markdown", "asks");
-  for (const Tally& tally : report.categories) text += line(tally);
-  text += line(report.overall);
+  for (const Tally& tally : report.categories) text += line(tally, width);
+  text += line(report.overall, width);
   const Latency& latency = report.latency;
   text += fmt::format("\n{} replies of {:.1f} words; first token of an answer {:.0f} ms (p95 {:.0f}), {:.1f} tok/s\n",
                       report.replies, report.words_mean, latency.ttfat_ms.p50, latency.ttfat_ms.p95,
