@@ -1,5 +1,6 @@
 #include "cli/command.h"
 #include "cli/gate_run.h"
+#include "cli/gate_suite.h"
 
 namespace nibble::cli {
 
@@ -14,9 +15,11 @@ void add_gate(CLI::App& app, Action& action) {
       "are rates over cases, findings of detectors over all replies, and latencies (docs/gates.md).\n\n"
       "  nibble gate --model DIR --output runs/today\n"
       "  nibble gate --endpoint http://127.0.0.1:8000 --against DIR\n"
-      "  nibble gate --model models/tiny-voice --cases cases.jsonl\n\n"
+      "  nibble gate --model models/tiny-voice --cases cases.jsonl\n"
+      "  nibble gate --model DIR --suite gsm8k --data gsm8k\n\n"
       "Exit codes: 0 all judged gates pass, 1 one does not, 2 a server that does not answer or a wrong recipe.");
   add_play_flags(*command, *flags);
+  add_suite_flags(*command, *flags);
   command->add_option("--cases", flags->cases, "further cases as JSON Lines, in the form of the small world");
   command->add_option("--sample", flags->sample, "play N cases, every category with its share (0 = all)")
       ->check(CLI::NonNegativeNumber);

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/machine.h"
+#include "cli/gate_suite.h"
 #include "cli/run_folder.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
@@ -333,7 +334,8 @@ class Session {
 
 Result<gate::Recipe> chosen_recipe(const GateFlags& flags) {
   const std::string by_default = flags.cases.empty() ? flags.default_recipe : "small_world";
-  NIBBLE_TRY(recipe, gate::load_recipe(flags.recipe.empty() ? by_default : flags.recipe));
+  NIBBLE_TRY(recipe, !flags.suite.name.empty() ? suite_recipe(flags)
+                                               : gate::load_recipe(flags.recipe.empty() ? by_default : flags.recipe));
   if (!flags.cases.empty()) {
     NIBBLE_TRY(cases, gate::read_cases(flags.cases));
     for (gate::Case& one : cases) {

@@ -11,9 +11,17 @@
 
 namespace nibble::cli {
 
+/// A public benchmark (gate/suite.h) instead of a recipe.
+struct SuiteFlags {
+  std::string name;
+  Path folder;
+  bool has_rights = false;
+};
+
 struct GateFlags {
   std::string command;  // "gate" or "converse"
   ServerFlags server;
+  SuiteFlags suite;
   std::string against;  // a URL or a checkpoint folder
   ServerFlags judge;    // a model that gives its opinion
   Path cases, output, hardened_file, baseline, save_baseline, suppressions;
