@@ -11,6 +11,7 @@ int main(int argc, char** argv) {
   CLI::App app(
       "nibble takes a fine-tuned Qwen3.5 model from BF16 to NVFP4, serves it and proves that it still behaves.\n\n"
       "  nibble inspect DIR                         what is in a checkpoint\n"
+      "  nibble doctor DIR                          what would fail in which server, and the fix\n"
       "  nibble quantize DIR --output OUT           BF16 -> NVFP4, in the layout that vLLM and SGLang load\n"
       "  nibble eval DIR OUT --data chat.jsonl      how far apart their predictions are\n"
       "  nibble serve OUT                           an OpenAI-compatible API on 127.0.0.1:8080\n");
@@ -20,6 +21,7 @@ int main(int argc, char** argv) {
 
   cli::Action action;
   cli::add_inspect(app, action);
+  cli::add_doctor(app, action);
   cli::add_quantize(app, action);
   cli::add_chat(app, action);
   cli::add_converse(app, action);
