@@ -12,7 +12,8 @@ constexpr const char* kNvfp4 = "nvfp4-pack-quantized";
 constexpr const char* kFloat = "float-quantized";
 constexpr const char* kMixed = "mixed-precision";
 constexpr std::string_view kFormatHint =
-    "of the compressed-tensors layout nibble reads nvfp4-pack-quantized, float-quantized and mixtures of both";
+    "of the compressed-tensors layout nibble reads nvfp4-pack-quantized, float-quantized and mixtures of both; for "
+    "anything else quantize the BF16 model with `nibble quantize`";
 
 Status unknown_format(std::string_view key, std::string_view got, std::string_view where) {
   return unsupported("{}: expected {}, {} or {}, got {} ({})", key, kNvfp4, kFloat, kMixed, got, where)
@@ -59,7 +60,11 @@ Result<StoredFormat> read_nvfp4(const Json& weights, const Json* inputs, const s
   const std::string place = where + ", input_activations";
   NIBBLE_RETURN_IF_ERROR(check_nvfp4(*inputs, place));
   NIBBLE_RETURN_IF_ERROR(require_field(*inputs, "dynamic", "local", place));
-  NIBBLE_RETURN_IF_ERROR(require_field(*inputs, "scale_dtype", "torch.float8_e4m3fn", place));
+  // Writers from before that key leave it out, and with it the library would divide by other scales (a rule of the
+  // doctor); what is meant is plain.
+  if (find_value(*inputs, "scale_dtype") != nullptr) {
+    NIBBLE_RETURN_IF_ERROR(require_field(*inputs, "scale_dtype", "torch.float8_e4m3fn", place));
+  }
   out.inputs = Inputs::a4;
   return out;
 }

@@ -2,7 +2,8 @@
 // and what is done to each.
 //
 // That library takes much on trust: with a key left out it may run and compute something else. What would go wrong
-// there is an error here, so that a folder which nibble reads is one that it reads the same way.
+// there is an error here, so that a folder which nibble reads is one that it reads the same way. One key is forgiven,
+// as published folders lack it: scale_dtype of inputs.
 #pragma once
 
 #include <optional>

@@ -14,9 +14,9 @@ constexpr const char* kConfig = "config.json";
 constexpr const char* kHfQuant = "hf_quant_config.json";
 constexpr const char* kMixed = "MIXED_PRECISION";
 constexpr std::string_view kHint =
-    "nibble reads full precision, the ModelOpt layout with NVFP4, W4A16_NVFP4, NVFP4_SVD, FP8, "
+    "nibble reads full precision, the ModelOpt layout with NVFP4, W4A16_NVFP4, NVFP4_AWQ, NVFP4_SVD, FP8, "
     "FP8_PER_CHANNEL_PER_TOKEN and MIXED_PRECISION of them, and the compressed-tensors layout with "
-    "nvfp4-pack-quantized and float-quantized";
+    "nvfp4-pack-quantized and float-quantized; for anything else quantize the BF16 model with `nibble quantize`";
 
 /// What an algorithm of ModelOpt stores. The inputs of FP8_PER_CHANNEL_PER_TOKEN have scales of their own at run time
 /// there; here they stay as they are.
@@ -25,6 +25,11 @@ std::optional<StoredFormat> stored_format(const std::string& algo) {
       {.algo = "NVFP4", .format = Format::nvfp4, .inputs = Inputs::a4},
       {.algo = "W4A16_NVFP4", .format = Format::nvfp4},
       {.algo = "NVFP4_SVD", .format = Format::nvfp4, .inputs = Inputs::a4, .inputs_optional = true, .low_rank = true},
+      {.algo = "NVFP4_AWQ",
+       .format = Format::nvfp4,
+       .inputs = Inputs::a4,
+       .inputs_optional = true,
+       .input_factors = true},
       {.algo = "FP8", .format = Format::fp8, .inputs = Inputs::a8, .inputs_optional = true},
       {.algo = "FP8_PER_CHANNEL_PER_TOKEN", .format = Format::fp8_channel},
   };

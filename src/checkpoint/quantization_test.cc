@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/rng.h"
+
 #include "checkpoint/test_folder.h"
 
 namespace nibble::checkpoint {
@@ -137,6 +139,62 @@ TEST(Quantization, RefusesOtherWords) {
   for (const auto& [json, code] : cases) EXPECT_EQ(read_quantization(json, std::nullopt).status().code(), code) << json;
   EXPECT_EQ(read_quantization(Json::object(), Json(3)).status().code(), Code::corrupt);
   EXPECT_EQ(read_quantization(Json::object(), Json{{"quantization", 3}}).status().code(), Code::corrupt);
+}
+
+// Bytes of both files changed, left out and repeated at random: an answer or an error, never anything else.
+TEST(Quantization, IsTotalOverDamagedFiles) {
+  const std::string texts[] = {
+      R"({"quantization_config":{"quant_method":"modelopt","quant_algo":"MIXED_PRECISION","ignore":["lm_head","mtp*"],
+          "quantized_layers":{"lm_head":{"quant_algo":"NVFP4","group_size":16},"model.layers.0.x":{"quant_algo":"FP8"}},
+          "kv_cache_scheme":{"num_bits":8},"producer":{"name":"modelopt","version":"0.47.0"}}})",
+      R"({"quantization_config":{"quant_method":"compressed-tensors","format":"mixed-precision",
+          "quantization_status":"compressed","config_groups":{"group_0":{"targets":["re:.*(q|k)_proj$","Linear"],
+          "weights":{"num_bits":4,"type":"float","strategy":"tensor_group","group_size":16,"actorder":null},
+          "input_activations":{"num_bits":4,"type":"float","strategy":"tensor_group","group_size":16,"dynamic":"local"}},
+          "NVFP4A16":["re:^mtp"]},"ignore":["lm_head","re:.*visual.*"],"sparsity_config":{},"transform_config":{}}})"};
+  const std::string hf =
+      R"({"producer":{"name":"modelopt"},"quantization":{"quant_algo":"NVFP4","kv_cache_quant_algo":null,"group_size":16,
+          "exclude_modules":["lm_head","model.layers.0*"],"quantized_layers":{"a":{"quant_algo":"FP8"}}}})";
+  Rng rng(2026);
+  const auto damaged = [&](std::string text) {
+    for (uint64_t n = rng.next() % 4; n-- > 0;) {
+      const size_t at = rng.next() % text.size(), size = 1 + rng.next() % 12;
+      switch (rng.next() % 4) {
+        case 0:
+          text[at] = "\"{}[]:,0\\enu*"[rng.next() % 13];
+          break;
+        case 1:
+          text.erase(at, size);
+          break;
+        case 2:
+          text.insert(at, text.substr(rng.next() % text.size(), size));
+          break;
+        default:
+          text[at] = static_cast<char>(rng.next());
+      }
+      if (text.empty()) return std::string("{}");
+    }
+    return text;
+  };
+  int read = 0, refused = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    const Result<Json> config = parse_json(damaged(texts[round % 2]), "config.json");
+    const Result<Json> older = parse_json(damaged(hf), "hf_quant_config.json");
+    if (!config.ok() || !config->is_object()) continue;
+    const Result<Quantization> quantization =
+        read_quantization(*config, older.ok() ? std::optional<Json>(*older) : std::nullopt);
+    ++(quantization.ok() ? read : refused);
+    if (!quantization.ok()) {
+      EXPECT_FALSE(quantization.status().message().empty());
+      continue;
+    }
+    for (const char* module : {"lm_head", "model.layers.0.x", "model.language_model.layers.3.self_attn.q_proj", ""}) {
+      (void)quantization->format_of(module).ok();
+      (void)quantization->excludes(module);
+    }
+  }
+  EXPECT_GT(read, 100);
+  EXPECT_GT(refused, 100);
 }
 
 }  // namespace

@@ -41,6 +41,7 @@ class TensorSource : public model::WeightsVisitor {
   Status load_nvfp4(const std::string& module, const StoredFormat& format, ops::Linear& linear);
   Status load_fp8(const std::string& module, const StoredFormat& format, ops::Linear& linear);
   Status load_low_rank(const std::string& module, ops::Linear& linear);
+  Status apply_input_factors(const std::string& module, ops::Linear& linear);
   Status load_input_scale(const std::string& module, const StoredFormat& format, ops::Linear& linear);
   Status claimed(const std::string& module, const StoredFormat& format, const Entry& found) const;
   /// The factor that a scalar stands for: itself or, in the compressed-tensors layout's global scales, its inverse.

@@ -8,11 +8,13 @@
 //   FP8            .weight F8_E4M3 [N,K]             the same
 //   its scales     .weight_scale [] or [N] or [N,1]  the same, F32 or BF16, and [1]
 //   input scale    .input_scale F32 []               .input_scale, F32 or BF16, [1]
+//   AWQ            .pre_quant_scale [K], multiplies  none
 #include <algorithm>
 #include <cmath>
 
 #include "checkpoint/tensor_entry.h"
 #include "checkpoint/tensor_source.h"
+#include "ops/quant/nvfp4.h"
 
 namespace nibble::checkpoint {
 namespace {
@@ -131,7 +133,40 @@ Status TensorSource::load_nvfp4(const std::string& module, const StoredFormat& f
     for (const char* unused : {".weight_zero_point", ".weight_shape"}) use_if_there(module + unused);
   }
   NIBBLE_RETURN_IF_ERROR(load_input_scale(module, format, linear));
+  if (format.input_factors) NIBBLE_RETURN_IF_ERROR(apply_input_factors(module, linear));
   return format.low_rank ? load_low_rank(module, linear) : Status();
+}
+
+/// y = W (f * x) with a factor f per input, where the module has them. The product f * W is taken in f32 and its
+/// inputs stay as they are: what the exporter rounded is f * x, and no Linear holds f.
+Status TensorSource::apply_input_factors(const std::string& module, ops::Linear& linear) {
+  const std::string name = module + ".pre_quant_scale";
+  if (files_.find(name) == nullptr) return {};
+  NIBBLE_TRY(entry, require(name, {linear.in}, kFloats));
+  if (!is_float(entry.info->type) || !has_shape(*entry.info, {linear.in})) return mismatch(entry, {linear.in}, kFloats);
+  NIBBLE_TRY(factors, entry.file->tensor(*entry.info));
+  const Shape shape{linear.out, linear.in};
+  ops::Linear dense;
+  dense.out = linear.out;
+  dense.in = linear.in;
+  if (!options_.widen_f16) {
+    dense.weight = Tensor(nullptr, DType::f32, shape);
+    linear = dense;
+    return {};
+  }
+  dense.weight = weights_.own(Buffer::for_tensor(DType::f32, shape)).tensor(DType::f32, shape);
+  std::optional<ThreadPool> alone;
+  Context cx(options_.pool != nullptr ? *options_.pool : alone.emplace(1));
+  ops::nvfp4_dequantize(cx, linear.weight, linear.block_scale, linear.tensor_scale, dense.weight);
+  for (int64_t k = 0; k < linear.in; ++k) {
+    const float factor = float_at(factors, k);
+    if (!std::isfinite(factor)) {
+      return corrupt("{}[{}]: expected a number, got {} ({})", name, k, factor, file_of(entry)).with_hint(kRequantize);
+    }
+    for (int64_t n = 0; n < linear.out; ++n) dense.weight.f32()[n * linear.in + k] *= factor;
+  }
+  linear = dense;
+  return {};
 }
 
 Result<Tensor> TensorSource::load_factor(const std::string& name, const Shape& shape) {

@@ -79,20 +79,43 @@ TestCheckpoint TestCheckpoint::micro_nvfp4(const std::string& algo) {
   return out;
 }
 
-void TestCheckpoint::write(const Path& folder) const {
-  std::filesystem::remove_all(folder);
-  std::filesystem::create_directories(folder);
+namespace {
+
+using Blobs = std::vector<std::pair<std::string, const Blob*>>;
+
+void write_safetensors(const Path& file, const Blobs& tensors) {
   std::string header = "{\"__metadata__\":{\"format\":\"pt\"}", data;
   for (const auto& [name, blob] : tensors) {
     header += fmt::format(",{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", Json(name).dump(),
-                          blob.dtype, fmt::join(blob.shape, ","), data.size(), data.size() + blob.bytes.size());
-    data += blob.bytes;
+                          blob->dtype, fmt::join(blob->shape, ","), data.size(), data.size() + blob->bytes.size());
+    data += blob->bytes;
   }
   header += "}";
   header.append((8 - header.size() % 8) % 8, ' ');
   std::string length(8, '\0');
   for (size_t i = 0; i < 8; ++i) length[i] = static_cast<char>((uint64_t{header.size()} >> (8 * i)) & 0xFF);
-  write_plain(folder / "model.safetensors", length + header + data);
+  write_plain(file, length + header + data);
+}
+
+}  // namespace
+
+void TestCheckpoint::write(const Path& folder, size_t shards) const {
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder);
+  std::vector<Blobs> parts(shards);
+  Json map = Json::object();
+  size_t next = 0;
+  for (const auto& [name, blob] : tensors) {
+    const size_t shard = next++ % shards;
+    parts[shard].emplace_back(name, &blob);
+    map[name] = fmt::format("model-{:05}-of-{:05}.safetensors", shard + 1, shards);
+  }
+  for (size_t i = 0; i < shards; ++i) {
+    write_safetensors(
+        folder / (shards == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards)),
+        parts[i]);
+  }
+  if (shards > 1) write_plain(folder / "model.safetensors.index.json", Json{{"weight_map", map}}.dump());
   write_plain(folder / "config.json", config.dump(1));
   for (const auto& [name, text] : files) write_plain(folder / name, text);
 }

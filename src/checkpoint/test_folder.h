@@ -31,8 +31,9 @@ struct TestCheckpoint {
   /// The same with all Linears but in_proj_a/b and lm_head in NVFP4, and its quantization_config.
   static TestCheckpoint micro_nvfp4(const std::string& algo = "W4A16_NVFP4");
 
-  /// Replaces what `folder` holds. The safetensors file is assembled by hand, so broken contents can be written.
-  void write(const Path& folder) const;
+  /// Replaces what `folder` holds. Safetensors files are assembled by hand, so broken contents can be written. With
+  /// more than one shard the tensors are dealt out in turn, and there is an index.
+  void write(const Path& folder, size_t shards = 1) const;
 };
 
 /// The logits of 40 ids of the micro vocabulary, in exact numerics.

@@ -23,6 +23,7 @@ void add_bench(CLI::App& app, Action& action);
 void add_card(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);
 void add_converse(CLI::App& app, Action& action);
+void add_convert(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);

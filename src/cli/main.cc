@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
   cli::add_inspect(app, action);
   cli::add_doctor(app, action);
   cli::add_quantize(app, action);
+  cli::add_convert(app, action);
   cli::add_chat(app, action);
   cli::add_converse(app, action);
   cli::add_runs(app, action);

@@ -447,4 +447,41 @@ Status ScalarShapes::fix(Folder& folder, Asked) {
   return {};
 }
 
+namespace {
+
+// Groups of the compressed-tensors layout that round inputs to NVFP4 and do not say in what the scales are stored.
+std::vector<std::string> groups_without_scale_dtype(const Json* section) {
+  std::vector<std::string> names;
+  const Json* groups = section == nullptr ? nullptr : find_value(*section, "config_groups");
+  if (groups == nullptr || !groups->is_object() || find_value(*section, "quant_method") == nullptr ||
+      *find_value(*section, "quant_method") != "compressed-tensors") {
+    return names;
+  }
+  for (const auto& item : groups->items()) {
+    const Json* inputs = find_value(item.value(), "input_activations");
+    if (inputs == nullptr || !inputs->is_object() || find_value(*inputs, "scale_dtype") != nullptr) continue;
+    const Json* bits = find_value(*inputs, "num_bits");
+    if (bits != nullptr && *bits == 4) names.push_back(item.key());
+  }
+  return names;
+}
+
+}  // namespace
+
+Findings InputScaleDtype::check(const Folder& folder, Asked) {
+  const std::vector<std::string> names = groups_without_scale_dtype(quantization_section(folder));
+  if (names.empty()) return {};
+  return {{{kConfig, "quantization_config.config_groups." + names.front() + ".input_activations.scale_dtype", "none"},
+           "compressed-tensors runs, and rounds inputs under scales that are not rounded to E4M3: KL .28 to .41",
+           "write \"torch.float8_e4m3fn\""}};
+}
+
+Status InputScaleDtype::fix(Folder& folder, Asked) {
+  const NameLists lists = edit_name_lists(folder);
+  for (const std::string& name : groups_without_scale_dtype(lists.config)) {
+    (*lists.config)["config_groups"][name]["input_activations"]["scale_dtype"] = "torch.float8_e4m3fn";
+  }
+  return {};
+}
+
 }  // namespace nibble::checkpoint::doctor

@@ -12,6 +12,7 @@ NIBBLE_DOCTOR_RULE(DraftHeadListed);
 NIBBLE_DOCTOR_RULE(HfQuantConfig);
 NIBBLE_DOCTOR_RULE(FusedScales);
 NIBBLE_DOCTOR_RULE(ScalarShapes);
+NIBBLE_DOCTOR_RULE(InputScaleDtype);
 
 struct UnreadableQuantization {
   static Findings check(const Folder&, Asked);
