@@ -126,8 +126,8 @@ Status Conversion::collect() {
   Status status;
   weights.for_each_linear([&](std::string_view name, const ops::Linear& linear) {
     const std::string module(name);
-    const SafetensorsFolder::Entry* codes = files_->find(module + std::string(kWeightPackedSuffix));
-    if (codes == nullptr) codes = files_->find(module + std::string(kWeightSuffix));
+    const SafetensorsFolder::Entry* codes = files_->find(fmt::format("{}{}", module, kWeightPackedSuffix));
+    if (codes == nullptr) codes = files_->find(fmt::format("{}{}", module, kWeightSuffix));
     if (codes == nullptr || !(codes->info->dtype == "U8" || codes->info->dtype == "F8_E4M3")) return;
     Quantized one{{module, format_of(linear), inputs_of(linear), !linear.low_rank_a.empty()}, &linear};
     if (linear.format == WeightFormat::f32) one.module.format = Format::nvfp4;
@@ -195,7 +195,7 @@ Status Conversion::append_dense(const Quantized& one, ShardedSafetensorsWriter& 
   }
   auto* to = static_cast<uint16_t*>(rounded.view.raw());
   for (int64_t i = 0; i < wide->elements(); ++i) to[i] = f32_to_bf16(wide->f32()[i]);
-  return writer.append(one.module.name + std::string(kWeightSuffix), rounded.view);
+  return writer.append(fmt::format("{}{}", one.module.name, kWeightSuffix), rounded.view);
 }
 
 Status Conversion::append_copy(const SafetensorsFolder::Entry& entry, ShardedSafetensorsWriter& writer) {
@@ -222,7 +222,7 @@ Status Conversion::write_tensors(const Path& folder) {
     }
     const ops::Linear& linear = *one->linear;
     if (target_ == TargetLayout::bf16) {
-      declarations.emplace_back(one->module.name + std::string(kWeightSuffix), DType::bf16,
+      declarations.emplace_back(fmt::format("{}{}", one->module.name, kWeightSuffix), DType::bf16,
                                 Shape{linear.out, linear.in});
       continue;
     }

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "base/rng.h"
-
 #include "checkpoint/test_folder.h"
 
 namespace nibble::checkpoint {
@@ -157,20 +156,20 @@ TEST(Quantization, IsTotalOverDamagedFiles) {
           "exclude_modules":["lm_head","model.layers.0*"],"quantized_layers":{"a":{"quant_algo":"FP8"}}}})";
   Rng rng(2026);
   const auto damaged = [&](std::string text) {
-    for (uint64_t n = rng.next() % 4; n-- > 0;) {
-      const size_t at = rng.next() % text.size(), size = 1 + rng.next() % 12;
-      switch (rng.next() % 4) {
+    for (uint32_t n = rng.bits() % 4; n-- > 0;) {
+      const size_t at = rng.bits() % text.size(), size = 1 + rng.bits() % 12;
+      switch (rng.bits() % 4) {
         case 0:
-          text[at] = "\"{}[]:,0\\enu*"[rng.next() % 13];
+          text[at] = "\"{}[]:,0\\enu*"[rng.bits() % 13];
           break;
         case 1:
           text.erase(at, size);
           break;
         case 2:
-          text.insert(at, text.substr(rng.next() % text.size(), size));
+          text.insert(at, text.substr(rng.bits() % text.size(), size));
           break;
         default:
-          text[at] = static_cast<char>(rng.next());
+          text[at] = static_cast<char>(rng.bits());
       }
       if (text.empty()) return std::string("{}");
     }

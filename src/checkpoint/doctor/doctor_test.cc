@@ -463,7 +463,7 @@ TEST(Doctor, EveryRuleHasAnIdOfItsOwnAndEveryRepairABreakage) {
     EXPECT_TRUE(ids.insert(rule.id).second) << rule.id;
     EXPECT_EQ(rule.fix == nullptr, rule.repair == Repair::never) << rule.id;
     EXPECT_FALSE(rule.title.empty() || rule.why.empty()) << rule.id;
-    if (rule.fix != nullptr) EXPECT_TRUE(tested.contains(rule.id)) << rule.id;
+    EXPECT_TRUE(rule.fix == nullptr || tested.contains(rule.id)) << rule.id;
   }
 }
 
@@ -500,6 +500,15 @@ TestCheckpoint fused_by_maximum(TestCheckpoint model) {
 TEST(Doctor, UnequalScalesAreEncodedAnew) {
   TemporaryFolder scratch;
   TestCheckpoint model = text_model(TestCheckpoint::micro_nvfp4());
+  for (auto& [name, blob] : model.tensors) {
+    const bool smaller = name.ends_with("k_proj.weight_scale_2") || name.ends_with("up_proj.weight_scale_2") ||
+                         name.ends_with("in_proj_z.weight_scale_2");
+    if (!smaller) continue;
+    float scale;
+    std::memcpy(&scale, blob.bytes.data(), sizeof scale);
+    scale *= 0.3f;
+    std::memcpy(blob.bytes.data(), &scale, sizeof scale);
+  }
   model.write(scratch / "model", 2);
   fused_by_maximum(model).write(scratch / "served");
   const Report report = look(scratch / "model");
@@ -512,7 +521,7 @@ TEST(Doctor, UnequalScalesAreEncodedAnew) {
   EXPECT_TRUE(repaired->weights_changed);
   EXPECT_EQ(find(look(scratch / "fixed", Reader::trtllm), "D17"), nullptr);
   const std::vector<float> meant = logits_of(scratch / "model");
-  EXPECT_LT(distance(logits_of(scratch / "fixed"), meant), distance(logits_of(scratch / "served"), meant) / 2);
+  EXPECT_LT(distance(logits_of(scratch / "fixed"), meant), distance(logits_of(scratch / "served"), meant) / 5);
   const Result<Repaired> again = repair(scratch / "fixed", scratch / "again", Reader::trtllm);
   ASSERT_TRUE(again.ok()) << again.status().text();
   EXPECT_TRUE(again->rules.empty());
@@ -603,7 +612,7 @@ TEST(Doctor, IsTotal) {
     checkpoint::testing::write_plain(folder / "config.json", model.config.dump());
     for (const Asked asked : {Asked(), Asked(Reader::vllm), Asked(Reader::compressed_tensors)}) {
       const Result<Report> report = examine(folder, asked);
-      if (!report.ok()) EXPECT_FALSE(report.status().message().empty());
+      EXPECT_TRUE(report.ok() || !report.status().message().empty());
     }
   };
   TemporaryFolder scratch;
