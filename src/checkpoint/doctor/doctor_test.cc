@@ -610,19 +610,18 @@ TEST(Doctor, IsTotal) {
   const auto survives = [](const TestCheckpoint& model, const Path& folder) {
     for (const auto& [name, text] : model.files) checkpoint::testing::write_plain(folder / name, text);
     checkpoint::testing::write_plain(folder / "config.json", model.config.dump());
-    for (const Asked asked : {Asked(), Asked(Reader::vllm), Asked(Reader::compressed_tensors)}) {
-      const Result<Report> report = examine(folder, asked);
-      EXPECT_TRUE(report.ok() || !report.status().message().empty());
-    }
+    const Result<Report> report = examine(folder, Reader::compressed_tensors);
+    EXPECT_TRUE(report.ok() || !report.status().message().empty());
   };
   TemporaryFolder scratch;
+  size_t turn = 0;
   for (const TestCheckpoint& start : {compressed_model(), wrapped_model(quantized_model())}) {
     start.write(scratch / "model");
-    for (const Json& value : values) {
+    for (int round = 0; round < 2; ++round) {
       TestCheckpoint model = start;
       each(model.config, [&](Json& item) {
         Json before = item;
-        item = value;
+        item = values[turn++ % std::size(values)];
         survives(model, scratch / "model");
         item = std::move(before);
       });
@@ -632,7 +631,7 @@ TEST(Doctor, IsTotal) {
         const std::string sound = text;
         each(json, [&](Json& item) {
           Json before = item;
-          item = value;
+          item = values[turn++ % std::size(values)];
           text = json.dump();
           survives(model, scratch / "model");
           item = std::move(before);

@@ -107,7 +107,7 @@ inline constexpr Rule kRules[] = {
    {Reader::vllm, Reader::sglang}, table::warning, table::error, table::always, DraftHeadListed::check, DraftHeadListed::fix},
   {"D30", "hf_quant_config.json missing or incomplete",
    "vLLM demands group_size, kv_cache_quant_algo and exclude_modules as keys; TensorRT-LLM reads this file alone.",
-   table::kServers, table::error, table::error, table::always, HfQuantConfig::check, HfQuantConfig::fix},
+   table::kServers, table::warning, table::error, table::always, HfQuantConfig::check, HfQuantConfig::fix},
   {"D32", "scales without a dimension",
    "compressed-tensors' own converter from ModelOpt writes [] (KL 3e-3 with weights, .19 with inputs).",
    {Reader::vllm, Reader::transformers5, Reader::compressed_tensors}, table::error, table::error, table::always, ScalarShapes::check, ScalarShapes::fix},

@@ -275,16 +275,15 @@ Status DraftHeadListed::fix(Folder& folder, Asked) {
 
 namespace {
 
-// What a loader of ModelOpt's layout takes from hf_quant_config.json.
+// What vLLM takes from an hf_quant_config.json of one NVFP4 format; of a mixture it takes quantized_layers.
 std::vector<const char*> missing_keys(const Folder& folder) {
   std::vector<const char*> missing;
   const Json* section = hf_section(folder);
   if (section == nullptr) return missing;
-  const std::string algo = folder.word(*section, "quant_algo");
-  for (const char* key : {"kv_cache_quant_algo", "exclude_modules"}) {
+  if (folder.word(*section, "quant_algo").find("NVFP4") == std::string::npos) return missing;
+  for (const char* key : {"kv_cache_quant_algo", "exclude_modules", "group_size"}) {
     if (!section->contains(key)) missing.push_back(key);
   }
-  if (algo.find("NVFP4") != std::string::npos && !section->contains("group_size")) missing.push_back("group_size");
   return missing;
 }
 

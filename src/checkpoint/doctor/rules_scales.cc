@@ -84,8 +84,8 @@ struct Encoded {
   std::string codes, scales;
 };
 
-// The weights that the codes mean, under another tensor scale, with the block scales of least error. The old scale bytes
-// are among those tried, so no block comes out worse than if the server had only replaced the tensor scale.
+// The weights that the codes mean, under another tensor scale, with the block scales of least error. The old scale
+// bytes are among those tried, so no block comes out worse than if the server had only replaced the tensor scale.
 Result<Encoded> encode_anew(const SafetensorsFolder::Entry& codes, const SafetensorsFolder::Entry& scales, float from,
                             float to) {
   NIBBLE_TRY(code_tensor, codes.file->tensor(*codes.info));
