@@ -409,7 +409,7 @@ const Breakage kBreakages[] = {
      }},
     {"image_processor_type", "D25", Reader::vllm, wrapped,
      [](auto& m) { edit_file(m, "preprocessor_config.json", [](Json& json) { json.erase("image_processor_type"); }); }},
-    {"video_processor_type", "D14", Reader::vllm, wrapped,
+    {"video_processor_type", "D42", Reader::vllm, wrapped,
      [](auto& m) {
        edit_file(m, "video_preprocessor_config.json",
                  [](Json& json) { json["video_processor_type"] = "Qwen3_5VideoProcessor"; });
@@ -539,6 +539,11 @@ struct Beyond {
 // What no repair helps says so, with a way out.
 TEST(Doctor, FindsWhatItCannotRepair) {
   const Beyond cases[] = {
+      {"D14", kNobody, Level::note, wrapped,
+       [](auto& m) {
+         Blob& decay = m.tensors["model.language_model.layers.0.linear_attn.A_log"];
+         decay = {"BF16", decay.shape, std::string(decay.bytes.size() / 2, '\x3f')};
+       }},
       {"D20", kNobody, Level::error, wrapped,
        [](auto& m) {
          m.config["text_config"]["dtype"] = "float16";

@@ -370,6 +370,20 @@ Status DraftHead::fix(Folder& folder, Asked) {
   return {};
 }
 
+Findings RoundedDecay::check(const Folder& folder, Asked) {
+  std::string first;
+  size_t count = 0;
+  for (const FolderTensor& tensor : folder.tensors()) {
+    const bool wide = tensor.name.ends_with(".A_log") || tensor.name.ends_with(".linear_attn.norm.weight");
+    if (!wide || tensor.dtype() != "BF16") continue;
+    if (count++ == 0) first = tensor.name;
+  }
+  if (count == 0) return {};
+  return {{{"weights", "dtype", fmt::format("{} tensors, the first {}", count, first)},
+           "readers take both dtypes; the decay of a Qwen3.5 model has lost digits if the trainer rounded it",
+           "if these tensors were frozen, copy those of the base model"}};
+}
+
 Findings HalfPrecision::check(const Folder& folder, Asked) {
   const Json& text = folder.text_config();
   const auto hidden = integer(text, "hidden_size");

@@ -18,6 +18,9 @@ NIBBLE_DOCTOR_RULE(DraftHead);
 NIBBLE_DOCTOR_RULE(VisionTokens);
 NIBBLE_DOCTOR_RULE(VisionConfig);
 
+struct RoundedDecay {
+  static Findings check(const Folder&, Asked);
+};
 struct HalfPrecision {
   static Findings check(const Folder&, Asked);
 };
