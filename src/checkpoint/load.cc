@@ -1,7 +1,9 @@
 #include "checkpoint/load.h"
 
 #include "checkpoint/fingerprint.h"
+#include "checkpoint/gguf_load.h"
 #include "checkpoint/tensor_source.h"
+#include "io/gguf.h"
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "model/names.h"
@@ -88,9 +90,7 @@ Status read_descriptions(const Path& folder, LoadedModel& out, std::string& conf
   return {};
 }
 
-}  // namespace
-
-Result<LoadedModel> load_checkpoint(const Path& folder, const LoadOptions& options) {
+Result<LoadedModel> load_folder(const Path& folder, const LoadOptions& options) {
   LoadedModel out;
   std::string config_text;
   if (Status status = read_descriptions(folder, out, config_text); !status.ok()) {
@@ -116,11 +116,20 @@ Result<LoadedModel> load_checkpoint(const Path& folder, const LoadOptions& optio
   return out;
 }
 
+}  // namespace
+
+Result<LoadedModel> load_checkpoint(const Path& path, const LoadOptions& options) {
+  if (!is_gguf(path)) return load_folder(path, options);
+  Result<LoadedModel> model = load_gguf(path, options);
+  if (!model.ok()) return hinted(model.status(), "the file may be damaged or of another model: fetch it again");
+  return model;
+}
+
 Status check_checkpoint(const Path& folder) {
   LoadOptions options;
   options.check_values = false;
   options.widen_f16 = false;
-  return load_checkpoint(folder, options).status();
+  return load_folder(folder, options).status();
 }
 
 }  // namespace nibble::checkpoint

@@ -1,4 +1,4 @@
-// load_checkpoint: a Hugging Face folder becomes a model that can compute.
+// load_checkpoint: a Hugging Face folder, or a GGUF file (gguf_load.h), becomes a model that can compute.
 //
 // Read from the folder: config.json, the safetensors (io/safetensors.h says which), generation_config.json,
 // hf_quant_config.json, tokenizer_config.json and the added tokens of tokenizer.json. Config form and tensor prefix
@@ -44,10 +44,10 @@ struct LoadedModel {
 
 /// Errors name the tensor and the file, with a hint; nothing is left behind. `not_found` when the folder, its
 /// config.json or its weights are not there.
-Result<LoadedModel> load_checkpoint(const Path& folder, const LoadOptions& options = {});
+Result<LoadedModel> load_checkpoint(const Path& path, const LoadOptions& options = {});
 
-/// The checks of load_checkpoint on files, names, dtypes and shapes, without looking at a weight or keeping one: for
-/// what streams the tensors itself.
+/// The checks of load_checkpoint on a folder's files, names, dtypes and shapes, without looking at a weight or keeping
+/// one: for what streams the tensors itself.
 Status check_checkpoint(const Path& folder);
 
 }  // namespace nibble::checkpoint

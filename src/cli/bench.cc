@@ -141,7 +141,7 @@ void add_bench(CLI::App& app, Action& action) {
       "  nibble bench --random 0.8b --format nvfp4\n"
       "  nibble bench --endpoint http://127.0.0.1:8000 --output runs/speed\n"
       "  nibble bench --random 9b --write big        a complete BF16 folder of that shape, written as a stream");
-  command->add_option("DIR", flags->dir, "a checkpoint folder");
+  command->add_option("DIR", flags->dir, "a checkpoint folder, or a GGUF file");
   add_adapter_flag(*command, flags->adapter);
   add_act_flag(*command, flags->act);
   command->add_option("--random", flags->random, "random weights of this exact shape instead: 0.8b, 2b, 4b, 9b, 27b")

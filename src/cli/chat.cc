@@ -194,7 +194,7 @@ void add_chat(CLI::App& app, Action& action) {
       "Reads one message a line and streams the replies. What the model thinks is shown dimmed.\n\n"
       "  nibble chat models/tiny-voice --system 'You are Annie, a voice companion.'\n"
       "  nibble chat models/tiny-voice --message 'What is the capital of India?' --json");
-  command->add_option("DIR", flags->dir, "a checkpoint folder")->required();
+  command->add_option("DIR", flags->dir, "a checkpoint folder, or a GGUF file")->required();
   add_adapter_flag(*command, flags->adapter);
   add_act_flag(*command, flags->act);
   command->add_option("--system", flags->system, "system prompt");

@@ -22,6 +22,7 @@ using Action = std::function<Result<int>()>;
 void add_bench(CLI::App& app, Action& action);
 void add_card(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);
+void add_convert(CLI::App& app, Action& action);
 void add_converse(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);
@@ -35,7 +36,7 @@ void add_runs(CLI::App& app, Action& action);
 void add_serve(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 
-/// What every command that runs a model opens: weights, tokenizer and chat template of one folder.
+/// What every command that runs a model opens: weights, tokenizer and chat template of one folder or GGUF file.
 struct OpenModel {
   std::shared_ptr<checkpoint::LoadedModel> model;
   std::shared_ptr<const text::Tokenizer> tokenizer;

@@ -120,8 +120,8 @@ void add_eval(CLI::App& app, Action& action) {
       "of the mean KL, and the interval it has when conversations are drawn anew (paired bootstrap).\n\n"
       "  nibble eval models/tiny-voice out/tiny-voice-nvfp4 --data chat.jsonl\n"
       "  nibble eval models/tiny-voice out/max out/gptq --data chat.jsonl --act a4-token");
-  command->add_option("A", flags->a, "the reference: a checkpoint folder")->required();
-  command->add_option("B", flags->b, "the models to judge: checkpoint folders")->required();
+  command->add_option("A", flags->a, "the reference: a checkpoint folder, or a GGUF file")->required();
+  command->add_option("B", flags->b, "the models to judge: checkpoint folders, or GGUF files")->required();
   add_adapter_flag(*command, flags->adapter, "--adapter", "A");
   add_adapter_flag(*command, flags->adapter_b, "--adapter-b", "B");
   add_act_flag(*command, flags->act, "every B");

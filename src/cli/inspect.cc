@@ -3,6 +3,7 @@
 
 #include "cli/command.h"
 #include "cli/terminal.h"
+#include "io/gguf.h"
 #include "io/safetensors.h"
 
 namespace nibble::cli {
@@ -78,14 +79,35 @@ void print_person(const Flags& flags, const checkpoint::LoadedModel& model,
   fmt::print("{}", table(rows));
 }
 
+struct Listed {
+  std::string name, dtype;
+  std::vector<int64_t> shape;
+  uint64_t bytes;
+};
+
+Result<std::vector<Listed>> list_tensors(const Path& path) {
+  std::vector<Listed> out;
+  if (is_gguf(path)) {
+    NIBBLE_TRY(file, Gguf::open(path));
+    for (const GgufTensor& t : file.tensors()) {
+      out.push_back({t.name, std::string(ggml_format(t.type).name), t.shape, t.bytes});
+    }
+    return out;
+  }
+  NIBBLE_TRY(files, SafetensorsFolder::open(path));
+  for (const SafetensorsFolder::Entry& entry : files.tensors()) {
+    out.push_back({entry.info->name, entry.info->dtype, entry.info->shape, entry.info->bytes});
+  }
+  return out;
+}
+
 Result<int> run(const Flags& flags) {
   NIBBLE_TRY(model, checkpoint::load_checkpoint(flags.dir, {}));
-  NIBBLE_TRY(files, SafetensorsFolder::open(flags.dir));
+  NIBBLE_TRY(tensors, list_tensors(flags.dir));
   std::map<std::string, TypeTotal> totals;
   std::vector<std::vector<std::string>> rows = {{"tensor", "dtype", "shape", "size"}};
   Json list = Json::array();
-  for (const SafetensorsFolder::Entry& entry : files.tensors()) {
-    const TensorInfo& info = *entry.info;
+  for (const Listed& info : tensors) {
     TypeTotal& total = totals[info.dtype];
     ++total.tensors;
     total.bytes += info.bytes;
@@ -113,7 +135,7 @@ void add_inspect(CLI::App& app, Action& action) {
       "Reads config.json and all shards as a server would, checks every tensor that the model needs and its values,\n"
       "and sums up what is there. Nothing is changed.\n\n"
       "  nibble inspect models/tiny-voice --tensors");
-  command->add_option("DIR", flags->dir, "a checkpoint folder")->required();
+  command->add_option("DIR", flags->dir, "a checkpoint folder, or a GGUF file")->required();
   command->add_flag("--tensors", flags->tensors, "list every tensor");
   command->add_flag("--json", flags->json, "print one JSON document");
   command->callback([flags, &action] { action = [flags] { return run(*flags); }; });

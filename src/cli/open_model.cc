@@ -1,5 +1,6 @@
 #include "base/log.h"
 #include "checkpoint/adapter.h"
+#include "checkpoint/gguf_text.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
 #include "quantize/calibrate.h"
@@ -31,6 +32,14 @@ Result<OpenModel> open_model(const Path& dir, const Path& adapter, const std::st
   NIBBLE_TRY(model, load_model(dir, adapter, options));
   NIBBLE_RETURN_IF_ERROR(set_activations(model, act));
   open.model = std::make_shared<checkpoint::LoadedModel>(std::move(model));
+  if (is_gguf(dir)) {
+    NIBBLE_TRY(text, checkpoint::read_gguf_text(dir));
+    if (text.nfc)
+      spdlog::info("{}: text is composed to NFC, as the model was trained; llama.cpp does not", dir.string());
+    open.tokenizer = std::make_shared<const text::Tokenizer>(std::move(text.tokenizer));
+    open.chat_template = std::make_shared<const text::ChatTemplate>(std::move(text.chat_template));
+    return open;
+  }
   NIBBLE_TRY(tokenizer, text::Tokenizer::load(dir));
   open.tokenizer = std::make_shared<const text::Tokenizer>(std::move(tokenizer));
   NIBBLE_TRY(chat_template, text::ChatTemplate::load(dir));
@@ -39,6 +48,7 @@ Result<OpenModel> open_model(const Path& dir, const Path& adapter, const std::st
 }
 
 std::optional<text::PromptLock> prompt_lock_of(const Path& dir) {
+  if (is_gguf(dir)) return {};  // the format has no place for one
   auto lock = text::load_prompt_lock(dir);
   if (lock.ok()) return std::move(*lock);
   spdlog::warn("prompt lock: {}; prompts are not compared with those of training", lock.status().message());

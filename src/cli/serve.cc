@@ -117,7 +117,7 @@ void add_serve(CLI::App& app, Action& action) {
       "  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of India?\"}]}'\n"
       "  nibble serve --engine replay:FILE          what FILE says, for tests of a client");
-  command->add_option("DIR", flags->dir, "a checkpoint folder");
+  command->add_option("DIR", flags->dir, "a checkpoint folder, or a GGUF file");
   add_adapter_flag(*command, flags->adapter);
   add_act_flag(*command, flags->act);
   command->add_option("--host", flags->serve.host, "address to bind; other than loopback needs a key")

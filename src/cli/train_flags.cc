@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/train_recipes.h"
+#include "io/gguf.h"
 
 namespace nibble::cli {
 namespace {
@@ -113,6 +114,10 @@ Status use_recipe(CLI::App& command, TrainFlags& flags) {
 
 Status complete(TrainFlags& flags) {
   if (flags.dir.empty()) return invalid_argument("train: expected DIR, a checkpoint folder, got none");
+  if (is_gguf(flags.dir)) {
+    return unsupported("train: expected a checkpoint folder, got a GGUF file ({})", flags.dir.string())
+        .with_hint("nibble convert FILE --format hf --output DIR makes a folder of it");
+  }
   const bool before = flags.plan || flags.check;  // nothing is trained
   if (flags.train.empty() && !flags.plan) return invalid_argument("train: expected --data FILE, got none");
   if (flags.output.empty() && !before) return invalid_argument("train: expected --output DIR, got none");

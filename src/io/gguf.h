@@ -108,6 +108,9 @@ class Gguf {
   std::unordered_map<std::string_view, size_t> by_name_, by_key_;
 };
 
+/// A text of a file as a message shows it: short, and on one line.
+std::string gguf_shown(std::string_view text);
+
 /// Whether the path is a file that begins like a GGUF file.
 bool is_gguf(const Path& path);
 

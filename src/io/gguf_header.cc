@@ -77,13 +77,6 @@ GgufValue scalar(GgufType type, const std::byte* at) {
   return false;
 }
 
-/// A key or name as a message shows it: short, and on one line.
-std::string shown(std::string_view text) {
-  std::string out;
-  for (const char c : text.substr(0, 64)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
-  return text.size() > 64 ? out + "…" : out;
-}
-
 /// Walks the header. Each step looks at what is left before it reads, so no length of the file is trusted.
 class Parser {
  public:
@@ -188,9 +181,9 @@ class Parser {
       if (key.empty() || key.size() > kMaxKeyBytes) {
         return corrupt("metadata: expected a key of 1 to {} bytes, got {} ({})", kMaxKeyBytes, key.size(), where_);
       }
-      if (!seen.insert(key).second) return corrupt("{}: expected each key once, got two ({})", shown(key), where_);
+      if (!seen.insert(key).second) return corrupt("{}: expected each key once, got two ({})", gguf_shown(key), where_);
       GgufValue out;
-      NIBBLE_RETURN_IF_ERROR(value(out, shown(key)));
+      NIBBLE_RETURN_IF_ERROR(value(out, gguf_shown(key)));
       header_.metadata.emplace_back(key, std::move(out));
     }
     return {};
@@ -216,7 +209,7 @@ class Parser {
       return corrupt("tensor table: expected a name of 1 to {} bytes, got {} ({})", kGgufMaxNameBytes, name.size(),
                      where_);
     }
-    const std::string shown_name = shown(name);
+    const std::string shown_name = gguf_shown(name);
     out.name = name;
     uint32_t dims = 0, type = 0;
     NIBBLE_RETURN_IF_ERROR(read(dims, shown_name));
@@ -259,7 +252,7 @@ class Parser {
       GgufTensor out;
       NIBBLE_RETURN_IF_ERROR(tensor(out));
       if (!seen.insert(out.name).second) {
-        return corrupt("{}: expected each tensor once, got two ({})", shown(out.name), where_);
+        return corrupt("{}: expected each tensor once, got two ({})", gguf_shown(out.name), where_);
       }
       header_.tensors.push_back(std::move(out));
     }
@@ -271,11 +264,11 @@ class Parser {
     uint64_t position = 0;  // in the data section
     for (GgufTensor& t : header_.tensors) {
       if (t.offset != position) {
-        return corrupt("{}: expected data that begins at byte {}, got {} ({})", shown(t.name), position, t.offset,
+        return corrupt("{}: expected data that begins at byte {}, got {} ({})", gguf_shown(t.name), position, t.offset,
                        where_);
       }
       if (begin > file_.size() || position > file_.size() - begin || t.bytes > file_.size() - begin - position) {
-        return truncated(shown(t.name));
+        return truncated(gguf_shown(t.name));
       }
       t.offset = begin + position;
       position += (t.bytes + alignment_ - 1) / alignment_ * alignment_;  // below 2 * 2^63: both were bounded above
@@ -303,6 +296,12 @@ int64_t GgufArray::integer(uint64_t i) const {
 
 bool GgufArray::is_integer() const {
   return type <= GgufType::i32 || type == GgufType::u64 || type == GgufType::i64;
+}
+
+std::string gguf_shown(std::string_view text) {
+  std::string out;
+  for (const char c : text.substr(0, 64)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
+  return text.size() > 64 ? out + "…" : out;
 }
 
 Result<GgufHeader> parse_gguf_header(std::span<const std::byte> file, std::string_view where) {

@@ -19,8 +19,11 @@
 
 #include "base/file.h"
 #include "base/result.h"
+#include "io/json.h"
 
 namespace nibble::text {
+
+struct TokenizerJson;
 
 /// What encode() does with text that reads like an added token.
 enum class AddedTokens : uint8_t {
@@ -43,6 +46,8 @@ class Tokenizer {
   static Result<Tokenizer> load(const Path& dir);
   /// The same from the files' contents; an empty config stands for none.
   static Result<Tokenizer> parse(std::string_view tokenizer_json, std::string_view tokenizer_config_json);
+  /// The same from a tokenizer.json that is taken apart already, or was never one; a null config stands for none.
+  static Result<Tokenizer> assemble(const TokenizerJson& file, const Json& config);
 
   /// Appends the ids of the text. Bytes that are not UTF-8 are first replaced by U+FFFD (utf8.h), as the reference
   /// tokenizer's strings cannot hold them. O(n log n). Fails, leaving `out` as it was, only for text beyond 1 GiB

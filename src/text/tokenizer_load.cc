@@ -122,6 +122,10 @@ Result<std::optional<int32_t>> find_eos(const std::optional<std::string>& eos, c
 Result<Tokenizer> Tokenizer::parse(std::string_view tokenizer_json, std::string_view tokenizer_config_json) {
   NIBBLE_TRY(file, read_tokenizer_json(tokenizer_json));
   NIBBLE_TRY(config, read_config(tokenizer_config_json));
+  return assemble(file, config);
+}
+
+Result<Tokenizer> Tokenizer::assemble(const TokenizerJson& file, const Json& config) {
   NIBBLE_TRY(settings, read_tokenizer_settings(file.settings, config));
   NIBBLE_TRY(ids, index_letters(file.vocab));
   NIBBLE_TRY(byte_ids, find_byte_ids(ids));
