@@ -1,6 +1,7 @@
 #include "checkpoint/gguf_export.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "checkpoint/gguf_config.h"
@@ -171,9 +172,16 @@ class Exporter {
       NIBBLE_TRY(original, entry.file->tensor(*entry.info));
       std::vector<float>& values = vectors_[slot.name];
       values = gguf_values(config(), slot, original);
+      if (!std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); }))
+        return broken(slot);
       originals_.offer(config(), slot, original, values);
     }
     return {};
+  }
+
+  static Status broken(const GgufSlot& slot) {
+    return corrupt("weight not finite: {}: expected numbers, got NaN or infinity", slot.hf.name)
+        .with_hint("the model is broken: nothing computed with this weight would be a number");
   }
 
   Status describe(GgufMetadata& metadata) {
@@ -265,8 +273,7 @@ class Exporter {
         encode(0, end - begin);
       }
       if (bad_.load()) {
-        return corrupt("weight not finite: {}: expected numbers, got NaN or infinity", slot.hf.name)
-            .with_hint("the model is broken: nothing computed with this weight would be a number");
+        return broken(slot);
       }
       NIBBLE_RETURN_IF_ERROR(append(writer, slot.name, piece));
     }
@@ -297,7 +304,7 @@ class Exporter {
     }
   }
 
-  void encode_nvfp4(const GgufSlot& slot, const ops::Linear& linear, int64_t r, std::span<std::byte> to) const {
+  void encode_nvfp4(const GgufSlot& slot, const ops::Linear& linear, int64_t r, std::span<std::byte> to) {
     constexpr int64_t kCodeBytes = kNvfp4Block / 2;
     const int64_t groups = linear.in / kNvfp4Block;
     const uint8_t* codes = linear.weight.u8() + r * groups * kCodeBytes;
@@ -306,6 +313,7 @@ class Exporter {
     for (int64_t g = 0; g < groups; ++g) {
       const bool moves = slot.order == HeadOrder::columns;
       const int64_t from = moves ? checkpoint_index(config(), slot, g * kNvfp4Block) / kNvfp4Block : g;
+      if (scales[from] > kE4m3MaxByte) bad_ = true;
       row_scales[static_cast<size_t>(g)] = scales[from];
       std::memcpy(row_codes.data() + g * kCodeBytes, codes + from * kCodeBytes, kCodeBytes);
     }

@@ -42,7 +42,7 @@ class GgufSource {
  private:
   Status mismatch(const GgufTensor& tensor, std::string_view expected) const;
   Status over_rows(const GgufTensor& tensor, const std::function<void(int64_t, int64_t)>& body);
-  /// Row r of the file's matrix to its place: `put` gets the row of the checkpoint.
+  /// Every row of the file's matrix to where it belongs in `out`.
   Status decode(const GgufSlot& slot, const GgufTensor& tensor, const Tensor& out);
   Status reorder(const GgufSlot& slot, const GgufTensor& tensor, const Tensor& out);
   Status check_finite(const GgufTensor& tensor, const Tensor& matrix);

@@ -46,10 +46,16 @@ GgufUnpack unpacked(const Path& file, const Path& folder) {
   return out.ok() ? *out : GgufUnpack();
 }
 
-/// The same file without some keys, and with changes to tensors: name -> what to do with its bytes.
+/// The same file without some keys, and with changes to tensors.
 using Edit = std::function<void(std::string_view name, std::span<std::byte> bytes)>;
+/// What stands in a tensor's place, in its shape.
+struct Replacement {
+  GgmlType type;
+  std::span<const std::byte> bytes;
+};
+using Replace = std::function<std::optional<Replacement>(std::string_view name)>;
 void rewrite(const Path& from, const Path& to, const std::function<bool(std::string_view key)>& keep,
-             const Edit& edit = {}) {
+             const Edit& edit = {}, const Replace& replace = {}) {
   const Gguf file = std::move(Gguf::open(from)).value();
   GgufMetadata metadata;
   for (const auto& [key, value] : file.metadata()) {
@@ -71,11 +77,15 @@ void rewrite(const Path& from, const Path& to, const std::function<bool(std::str
     }
   }
   std::vector<GgufDeclaration> tensors;
-  for (const GgufTensor& t : file.tensors()) tensors.push_back({t.name, t.type, t.shape});
+  for (const GgufTensor& t : file.tensors()) {
+    const auto other = replace ? replace(t.name) : std::nullopt;
+    tensors.push_back({t.name, other ? other->type : t.type, t.shape});
+  }
   auto writer = GgufWriter::create(to, metadata, tensors);
   ASSERT_TRUE(writer.ok()) << writer.status().text();
   for (const GgufTensor& t : file.tensors()) {
-    const auto bytes = file.bytes(t);
+    const auto other = replace ? replace(t.name) : std::nullopt;
+    const auto bytes = other ? other->bytes : file.bytes(t);
     std::vector<std::byte> copy(bytes.begin(), bytes.end());
     if (edit) edit(t.name, copy);
     ASSERT_TRUE(writer->append(t.name, copy).ok());
@@ -102,10 +112,10 @@ void expect_same_tensors(const Path& a, const Path& b) {
 }
 
 /// A folder with r = Hv/Hk value heads per key head, every tensor random, as BF16 but for released F32 vectors.
-void write_random(const Path& folder, int64_t ratio, bool tied, int64_t mtp) {
+void write_random(const Path& folder, int64_t ratio, bool tied, int64_t mtp, int64_t hidden = 64) {
   model::Config c = *model::builtin_config("0.8b");
-  c.hidden = 64;
-  c.intermediate = 128;
+  c.hidden = hidden;
+  c.intermediate = 2 * hidden;
   c.layers = 4;
   c.layer_types.resize(4);
   c.heads = 2;
@@ -339,6 +349,68 @@ TEST(Gguf, Q8IsTheWeightWithinHalfAStep) {
     }
   });
   EXPECT_GT(compared, 10'000);
+}
+
+// Blocks with random codes in place of the linears: what is loaded is what a file of the decoded values would say.
+TEST(Gguf, BlockFormatsLoadAsTheirDecodedValues) {
+  const TemporaryFolder folder;
+  write_random(folder / "hf", 4, true, 0, 256);  // Hv*Dv = 256: rows of whole super-blocks everywhere but in o_proj
+  exported(folder / "hf", folder / "a.gguf");
+  constexpr GgmlType kTypes[] = {GgmlType::q4_0, GgmlType::q4_k, GgmlType::q5_k,
+                                 GgmlType::q6_k, GgmlType::q8_0, GgmlType::f16};
+  const Gguf source = std::move(Gguf::open(folder / "a.gguf")).value();
+  std::map<std::string, std::vector<std::byte>, std::less<>> blocks;
+  std::map<std::string, std::vector<float>, std::less<>> values;
+  std::map<std::string, GgmlType, std::less<>> types;
+  Rng rng(21);
+  for (const GgufTensor& t : source.tensors()) {
+    if (t.type != GgmlType::bf16 || t.shape[1] % 256 != 0 || t.name == "token_embd.weight") continue;
+    const GgmlType type = types[t.name] = kTypes[types.size() % std::size(kTypes)];
+    const GgmlFormat& format = ggml_format(type);
+    std::vector<std::byte>& raw = blocks[t.name];
+    raw.resize(GgufDeclaration{t.name, type, t.shape}.bytes());
+    for (size_t i = 0; i < raw.size(); ++i) {
+      // A scale, or an f16 weight, is at most 2^-11; the codes and the small scales beside it are anything.
+      const size_t at = i % static_cast<size_t>(format.bytes), half = type == GgmlType::q6_k ? 208 : 0;
+      const size_t halves = type == GgmlType::q4_k || type == GgmlType::q5_k ? 4 : 2;
+      const bool high = at >= half && at < half + halves && at % 2 == 1;
+      raw[i] = static_cast<std::byte>(high ? 0x0C + rng.below(4) : rng.bits());
+    }
+    values[t.name].resize(static_cast<size_t>(t.shape[0] * t.shape[1]));
+    ggml_decode(type, raw, values[t.name]);
+  }
+  ASSERT_GT(types.size(), 2 * std::size(kTypes));
+  rewrite(
+      folder / "a.gguf", folder / "blocks.gguf", [](std::string_view) { return true; }, {},
+      [&](std::string_view name) -> std::optional<Replacement> {
+        const auto found = blocks.find(name);
+        if (found == blocks.end()) return std::nullopt;
+        return Replacement{types.find(name)->second, found->second};
+      });
+  rewrite(
+      folder / "a.gguf", folder / "floats.gguf", [](std::string_view) { return true; }, {},
+      [&](std::string_view name) -> std::optional<Replacement> {
+        const auto found = values.find(name);
+        if (found == values.end()) return std::nullopt;
+        return Replacement{GgmlType::f32, std::as_bytes(std::span(found->second))};
+      });
+  const LoadedModel a = loaded(folder / "blocks.gguf"), b = loaded(folder / "floats.gguf");
+  const std::vector<float> got = logits(a), want = logits(b);
+  for (const float value : want) ASSERT_TRUE(std::isfinite(value));
+  EXPECT_EQ(got, want);
+  EXPECT_NE(got, logits(loaded(folder / "a.gguf")));
+  // Back in a folder they are rounded to BF16, F16 ones aside.
+  const GgufUnpack back = unpacked(folder / "blocks.gguf", folder / "back");
+  EXPECT_EQ(back.decoded,
+            types.size() - static_cast<size_t>(std::count_if(types.begin(), types.end(),
+                                                             [](const auto& t) { return t.second == GgmlType::f16; })));
+  const LoadedModel c = loaded(folder / "back");
+  const ops::Linear &x = a.weights.blocks[0].gdn->out_proj, &y = c.weights.blocks[0].gdn->out_proj;
+  for (int64_t i = 0; i < x.out * x.in; ++i) {
+    const float value = float_at(x.weight, i);
+    const bool half = types.at("blk.0.ssm_out.weight") == GgmlType::f16;
+    ASSERT_EQ(float_at(y.weight, i), half ? value : round_to_bf16(value)) << i;
+  }
 }
 
 /// The micro model in NVFP4 with wider rows cannot be had: a random folder, quantized module by module.
