@@ -24,7 +24,6 @@ void add_card(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
 void add_converse(CLI::App& app, Action& action);
-void add_convert(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);

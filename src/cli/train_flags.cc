@@ -116,7 +116,7 @@ Status complete(TrainFlags& flags) {
   if (flags.dir.empty()) return invalid_argument("train: expected DIR, a checkpoint folder, got none");
   if (is_gguf(flags.dir)) {
     return unsupported("train: expected a checkpoint folder, got a GGUF file ({})", flags.dir.string())
-        .with_hint("nibble convert FILE --format hf --output DIR makes a folder of it");
+        .with_hint("nibble convert FILE --format bf16 --output DIR makes a folder of it");
   }
   const bool before = flags.plan || flags.check;  // nothing is trained
   if (flags.train.empty() && !flags.plan) return invalid_argument("train: expected --data FILE, got none");

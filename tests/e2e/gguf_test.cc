@@ -67,7 +67,7 @@ TEST_F(GgufCommand, Nvfp4KeepsWhatWasQuantized) {
 
 TEST_F(GgufCommand, TheWayBackIsAFolderThatLoads) {
   const std::string file = converted(kModel, "a.gguf"), back = (scratch_ / "back").string();
-  const Outcome made = nibble_command({"convert", file, "--format", "hf", "--output", back, "--json"});
+  const Outcome made = nibble_command({"convert", file, "--format", "bf16", "--output", back, "--json"});
   EXPECT_EQ(json_of(made)["decoded"], 0);
   const Json eval = json_of(nibble_command({"eval", kModel, back, "--data", kChats, "--limit", "2", "--json"}));
   EXPECT_EQ(eval["mean_kl"], 0);
@@ -81,9 +81,9 @@ TEST_F(GgufCommand, RefusalsAreOneLineAndLeaveNothing) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
       {{"inspect", cut}, "expected more bytes"},
       {{"chat", cut, "--message", "x"}, "expected more bytes"},
-      {{"convert", cut, "--format", "hf", "--output", out}, "expected more bytes"},
+      {{"convert", cut, "--format", "bf16", "--output", out}, "expected more bytes"},
       {{"convert", file, "--format", "gguf", "--output", out}, "got a GGUF file"},
-      {{"convert", kModel, "--format", "hf", "--output", out}, "expected a GGUF file"},
+      {{"convert", kModel, "--format", "bf16", "--output", out}, "expected a GGUF file"},
       {{"convert", kModel, "--format", "gguf", "--gguf-type", "nvfp4", "--output", out}, "NVFP4 modules"},
       {{"quantize", file, "--output", out, "--strategy", "max"}, "got a file"},
       {{"train", file, "--data", kChats, "--output", out}, "got a GGUF file"},
