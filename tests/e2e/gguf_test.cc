@@ -83,7 +83,7 @@ TEST_F(GgufCommand, RefusalsAreOneLineAndLeaveNothing) {
       {{"chat", cut, "--message", "x"}, "expected more bytes"},
       {{"convert", cut, "--format", "bf16", "--output", out}, "expected more bytes"},
       {{"convert", file, "--format", "gguf", "--output", out}, "got a GGUF file"},
-      {{"convert", kModel, "--format", "bf16", "--output", out}, "expected a GGUF file"},
+      {{"convert", kModel, "--format", "bf16", "--output", out}, "expected a quantized checkpoint"},
       {{"convert", kModel, "--format", "gguf", "--gguf-type", "nvfp4", "--output", out}, "NVFP4 modules"},
       {{"quantize", file, "--output", out, "--strategy", "max"}, "got a file"},
       {{"train", file, "--data", kChats, "--output", out}, "got a GGUF file"},
