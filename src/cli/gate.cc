@@ -27,7 +27,8 @@ void add_gate(CLI::App& app, Action& action) {
   command->add_option("--repeat", flags->run.repeats, "play every case so often, with seeds 1, 2, …")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_option("--against", flags->against, "a second server (URL) or model (folder): the same cases, compared");
+  command->add_option("--against", flags->against,
+                      "a second server (URL) or model (folder, GGUF): the same cases, compared");
   command->add_flag("--hardened", flags->hardened,
                     "play every case twice, the second time with the recipe's hardened prompt");
   command->add_option("--hardened-file", flags->hardened_file, "the hardened prompt, instead of the recipe's");

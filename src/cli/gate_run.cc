@@ -86,8 +86,8 @@ class Session {
     if (!flags_.against.empty()) {
       ServerFlags other;
       std::error_code ignored;
-      (std::filesystem::is_directory(flags_.against, ignored) ? (other.model = flags_.against, 0)
-                                                              : (other.endpoint = flags_.against, 0));
+      (std::filesystem::exists(flags_.against, ignored) ? (other.model = flags_.against, 0)
+                                                        : (other.endpoint = flags_.against, 0));
       NIBBLE_RETURN_IF_ERROR(add_side(other, flags_.play));
     }
     if (flags_.hardened) {
@@ -364,7 +364,7 @@ Result<int> run_gate_command(GateFlags flags) {
 
 void add_play_flags(CLI::App& command, GateFlags& flags) {
   ServerFlags& server = flags.server;
-  command.add_option("--model", server.model, "a checkpoint folder, served on loopback for the run");
+  command.add_option("--model", server.model, "a checkpoint folder or GGUF file, served on loopback for the run");
   add_act_flag(command, server.act, "--model");
   command.add_option("--endpoint", server.endpoint, "base URL of a running server");
   command.add_option("--endpoint-model", server.served_name, "model id to ask for (default: the first listed)");

@@ -22,7 +22,7 @@ struct GateFlags {
   std::string command;  // "gate" or "converse"
   ServerFlags server;
   SuiteFlags suite;
-  std::string against;  // a URL or a checkpoint folder
+  std::string against;  // a URL, or a checkpoint folder or GGUF file
   ServerFlags judge;    // a model that gives its opinion
   Path cases, output, hardened_file, baseline, save_baseline, suppressions;
   std::vector<Path> merge;  // folders of shards
