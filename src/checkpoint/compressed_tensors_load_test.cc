@@ -30,7 +30,7 @@ std::string bytes_of(float value) {
 class GoldenFile {
  public:
   GoldenFile(const char* file, const char* config) {
-    std::filesystem::create_symlink(kGoldens / file, folder_.path() / "model.safetensors");
+    std::filesystem::create_symlink(std::filesystem::absolute(kGoldens / file), folder_.path() / "model.safetensors");
     files_.emplace(SafetensorsFolder::open(folder_.path()).value());
     const Json section = testing::read_json_file(kGoldens / "configs.json")[config];
     quantization_ = read_quantization({{"quantization_config", section}}, std::nullopt).value();

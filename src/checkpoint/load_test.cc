@@ -336,7 +336,7 @@ TEST(Load, TruncatedAndMissingShards) {
   for (const auto& entry : std::filesystem::directory_iterator(kTinyVoice)) {
     const Path name = entry.path().filename();
     if (name == "model-00001-of-00002.safetensors") {
-      std::filesystem::create_symlink(entry.path(), folder.path() / name);
+      std::filesystem::create_symlink(std::filesystem::absolute(entry.path()), folder.path() / name);
     } else {
       std::filesystem::copy_file(entry.path(), folder.path() / name);
     }
