@@ -41,10 +41,11 @@ void print_report(const Report& report) {
     const std::string field = finding.evidence.field.empty() ? "" : ": " + finding.evidence.field;
     fmt::print("{:<8} {:<4} {}\n", name(found.level), found.rule->id, found.rule->title);
     fmt::print("         found   {}{} = {}\n", finding.evidence.file, field, finding.evidence.value);
-    fmt::print("         hurts   {}: {}\n", hurt(*found.rule), finding.failure);
+    const char* label = found.level == Level::note ? "about" : "hurts";
+    fmt::print("         {}   {}: {}\n", label, hurt(*found.rule), finding.failure);
     fmt::print("         {} {}\n\n", found.repaired ? "--fix  " : "advice ", finding.advice);
   }
-  fmt::print("{} errors, {} warnings, {} notes\n", report.count(Level::error), report.count(Level::warning),
+  fmt::print("errors {}, warnings {}, notes {}\n", report.count(Level::error), report.count(Level::warning),
              report.count(Level::note));
 }
 
