@@ -93,7 +93,8 @@ TEST(BenchEndpoint, CtrlCKeepsWhatWasMeasured) {
   const ReplayServer server(R"({"chunks": [{"text": "Well.", "delay_ms": 50}]})");
   const Scratch scratch;
   const Path folder = scratch / "speed";
-  EXPECT_EQ(nibble_signalled({"bench", "--endpoint", server.url(), "--output", folder.string()}, 2, SIGINT), 130);
+  EXPECT_EQ(nibble_signalled({"bench", "--endpoint", server.url(), "--output", folder.string()}, 2, SIGINT, folder),
+            130);
   const auto json = parse_json(read_file(folder / "bench.json").value(), "bench.json");
   ASSERT_TRUE(json.ok()) << json.status().text();
   EXPECT_FALSE((*json)["complete"].get<bool>());

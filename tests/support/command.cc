@@ -11,6 +11,7 @@
 #include <chrono>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/subprocess.h"
 
 extern char** environ;
@@ -26,7 +27,8 @@ Outcome nibble_command(const std::vector<std::string>& arguments) {
   return {.exit_code = ended->exit_code, .out = std::move(ended->out), .err = std::move(ended->err)};
 }
 
-std::optional<int> nibble_signalled(const std::vector<std::string>& arguments, double seconds, int signal) {
+std::optional<int> nibble_signalled(const std::vector<std::string>& arguments, double seconds, int signal,
+                                    const Path& begun) {
   std::vector<std::string> words = {NIBBLE_BINARY};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
@@ -40,6 +42,10 @@ std::optional<int> nibble_signalled(const std::vector<std::string>& arguments, d
   pid_t pid = 0;
   EXPECT_EQ(::posix_spawn(&pid, argv[0], &files, nullptr, argv.data(), environ), 0);
   posix_spawn_file_actions_destroy(&files);
+  constexpr double kPatience_s = 60;
+  for (const Stopwatch watch; !begun.empty() && !std::filesystem::exists(begun) && watch.seconds() < kPatience_s;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
   std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
   ::kill(pid, signal);
   int status = 0;

@@ -17,9 +17,10 @@ struct Outcome {
 /// Runs `nibble ARGUMENTS…` to its end. stdin is empty.
 Outcome nibble_command(const std::vector<std::string>& arguments);
 
-/// Starts `nibble ARGUMENTS…` without input and output and sends it a signal after so many seconds; its exit code, or
-/// nothing when the signal ended it.
-std::optional<int> nibble_signalled(const std::vector<std::string>& arguments, double seconds, int signal);
+/// Starts `nibble ARGUMENTS…` without input and output and sends it a signal after so many seconds, counted from when
+/// the file `begun` is there (empty: from the start); its exit code, or nothing when the signal ended it.
+std::optional<int> nibble_signalled(const std::vector<std::string>& arguments, double seconds, int signal,
+                                    const Path& begun = {});
 
 /// A folder of its own for one test, removed with everything in it at the end.
 class Scratch {
