@@ -121,9 +121,9 @@ TEST(Generate, KilledTwentyTimes) {
 TEST(Generate, CtrlCIsGraceful) {
   const Scratch dir;
   const std::string recipe = smaller(dir, "companion", 0.3).string();
-  ReplayTeacher teacher({}, {.delay_s = 0.3});
+  ReplayTeacher teacher({}, {.delay_s = 1});
   const Path output = dir / "chats.jsonl";
-  EXPECT_EQ(nibble_signalled(generate(recipe, teacher.url(), output), 1, SIGINT, output.string() + ".journal"), 130);
+  EXPECT_EQ(nibble_signalled(generate(recipe, teacher.url(), output), 0.5, SIGINT, output.string() + ".journal"), 130);
   EXPECT_FALSE(std::filesystem::exists(output));
   EXPECT_EQ(nibble_command(generate(recipe, teacher.url(), output)).exit_code, 2);  // without --resume
   const Outcome rest = nibble_command(generate(recipe, teacher.url(), output, {"--resume"}));
