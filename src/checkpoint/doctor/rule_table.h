@@ -38,8 +38,8 @@ constexpr Readers kLibrary{Reader::transformers5, Reader::compressed_tensors};
 constexpr Readers kNoAwq{Reader::vllm, Reader::sglang, Reader::transformers5, Reader::compressed_tensors,
                          Reader::llamacpp};
 constexpr Readers kVision{Reader::vllm, Reader::sglang, Reader::transformers4, Reader::transformers5};
-constexpr Level note = Level::note, warning = Level::warning, error = Level::error;
-constexpr Repair never = Repair::never, always = Repair::always, for_reader = Repair::for_reader;
+using enum Level;
+using enum Repair;
 }  // namespace table
 
 inline constexpr Rule kRules[] = {

@@ -119,7 +119,7 @@ class EntryRenaming {
   std::string operator()(const std::string& entry) const {
     if (prefix_.empty() || entry == "Linear") return entry;
     const bool pattern = layout_ == Layout::compressed_tensors && entry.starts_with("re:");
-    const std::string renamed = pattern ? renamed_pattern(entry, prefix_) : under_prefix(restored(entry), prefix_);
+    std::string renamed = pattern ? renamed_pattern(entry, prefix_) : under_prefix(restored(entry), prefix_);
     if (renamed == entry) return entry;
     // A pattern that already means something, or that would mean nothing, is left alone.
     if (pattern && (matches_any(entry) || !matches_any(renamed))) return entry;
