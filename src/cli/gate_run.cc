@@ -48,7 +48,7 @@ class Session {
   Result<int> run() {
     NIBBLE_RETURN_IF_ERROR(prepare());
     NIBBLE_RETURN_IF_ERROR(flags_.merge.empty() ? play() : merge());
-    NIBBLE_RETURN_IF_ERROR(suppress());
+    for (gate::Records& records : records_) records.suppress(suppressions_);
     NIBBLE_TRY(report, gate::report_of(recipe_, records_[0], flags_.report));
     report.run = about(0);
     NIBBLE_RETURN_IF_ERROR(write_side(0, report));
@@ -80,7 +80,9 @@ class Session {
     flags_.run.jobs = flags_.jobs > 0 ? flags_.jobs : flags_.report.judge_latency ? 1 : kJobs;
     flags_.report.repeats = flags_.run.repeats;
     started_ = utc_now();
-    if (!flags_.merge.empty()) return prepare_merge();
+    NIBBLE_RETURN_IF_ERROR(read_suppressions());
+    NIBBLE_RETURN_IF_ERROR(open_judge());
+    if (!flags_.merge.empty()) return check_merge();
     NIBBLE_RETURN_IF_ERROR(read_shard());
     NIBBLE_RETURN_IF_ERROR(add_side(flags_.server, flags_.play));
     if (!flags_.against.empty()) {
@@ -118,12 +120,12 @@ class Session {
     return {};
   }
 
-  Status prepare_merge() {
+  Status check_merge() const {
     if (flags_.output.empty() || !flags_.against.empty() || flags_.hardened || !flags_.shard.empty()) {
       return invalid_argument("{}: --merge goes with --output, and not with --against, --hardened and --shard",
                               flags_.command);
     }
-    return create_run_folder(flags_.output, flags_.command);
+    return {};
   }
 
   Status merge() {
@@ -145,28 +147,35 @@ class Session {
     return {};
   }
 
-  Status suppress() {
+  // What is wrong with these files and servers is said before anything is played.
+  Status read_suppressions() {
     if (flags_.suppressions.empty()) return {};
     NIBBLE_TRY(suppressions, gate::read_suppressions(flags_.suppressions));
-    for (const gate::Suppression& suppression : suppressions) {
+    suppressions_ = std::move(suppressions);
+    for (const gate::Suppression& suppression : suppressions_) {
       const auto is_case = [&](const gate::Case& one) { return one.id == suppression.case_id; };
       if (std::none_of(recipe_.cases.begin(), recipe_.cases.end(), is_case)) {
         return invalid_argument("{}: expected a case of {}, got {}", flags_.suppressions.string(), recipe_.name,
                                 suppression.case_id);
       }
     }
-    for (gate::Records& records : records_) records.suppress(suppressions);
+    return {};
+  }
+
+  Status open_judge() {
+    if (flags_.judge.endpoint.empty()) return {};
+    NIBBLE_TRY(server, open_server(flags_.judge, flags_.command));
+    judge_ = server.endpoint;
     return {};
   }
 
   Status ask_judge(Json& json) {
-    if (flags_.judge.endpoint.empty()) return {};
-    NIBBLE_TRY(server, open_server(flags_.judge, flags_.command));
-    gate::JudgeOptions options{.endpoint = server.endpoint,
+    if (!judge_) return {};
+    gate::JudgeOptions options{.endpoint = *judge_,
                                .log = flags_.output.empty() ? Path() : flags_.output / "judge.jsonl",
                                .jobs = flags_.run.jobs,
                                .repeats = flags_.run.repeats};
-    const std::string& model = server.endpoint.model;
+    const std::string& model = judge_->model;
     {
       ProgressBar bar("judge");
       if (records_.size() == 2) {
@@ -323,6 +332,8 @@ class Session {
 
   GateFlags flags_;
   gate::Recipe recipe_;
+  std::vector<gate::Suppression> suppressions_;
+  std::optional<gate::EndpointOptions> judge_;
   std::vector<PlayedServer> servers_;
   std::vector<gate::Side> sides_;
   std::vector<gate::Records> records_;

@@ -235,6 +235,9 @@ Result<MergedLogs> merge_logs(const Recipe& recipe, std::span<const Path> logs, 
                             recipe.name, recipe.cases.size())
         .with_hint("give --merge the same --recipe, --cases and --only as the shards");
   }
+  std::error_code error;
+  std::filesystem::create_directories(std::filesystem::absolute(output).parent_path(), error);
+  if (error) return io("{}: {}", output.string(), error.message());
   NIBBLE_TRY(journal, Journal::open(output, merged.header, Journal::Mode::fresh));
   for (const auto& [key, line] : lines) {
     NIBBLE_TRY(offset, journal.append(line));

@@ -75,8 +75,9 @@ struct MergedLogs {
   Records records;
   Json header;
 };
-/// Writes the log `output`, a new file. `invalid_argument` for logs of different runs, of another recipe than this, or
-/// with the same play twice; `corrupt` for a line that is torn: --resume in that shard's folder mends it.
+/// Writes the log `output`, a new file whose folder is made where it is not there. `invalid_argument` for logs of
+/// different runs, of another recipe than this, or with the same play twice; `corrupt` for a line that is torn:
+/// --resume in that shard's folder mends it.
 Result<MergedLogs> merge_logs(const Recipe& recipe, std::span<const Path> logs, const Path& output);
 
 /// The report of a run: every case of the recipe is in its denominators.
