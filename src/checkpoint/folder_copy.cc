@@ -9,18 +9,6 @@ namespace {
 constexpr int kMaxDepth = 8;
 constexpr size_t kPiece = size_t{64} << 20;  // of a mapped file, so that memory does not fill with what was copied
 
-Status copy_bytes(const Path& source, const Path& target) {
-  NIBBLE_TRY(in, MappedFile::open(source));
-  NIBBLE_TRY(out, OutputFile::create(target));
-  const std::span<const std::byte> bytes = in.bytes();
-  for (size_t begin = 0; begin < bytes.size(); begin += kPiece) {
-    const size_t size = std::min(kPiece, bytes.size() - begin);
-    NIBBLE_RETURN_IF_ERROR(out.write(bytes.subspan(begin, size)));
-    in.drop(begin, size);
-  }
-  return out.commit();
-}
-
 Status copy_level(const Path& source, const Path& target, const Path& inside,
                   const std::function<bool(const Path&)>& wanted, int depth) {
   if (depth > kMaxDepth)
@@ -47,6 +35,18 @@ Status copy_level(const Path& source, const Path& target, const Path& inside,
 }
 
 }  // namespace
+
+Status copy_bytes(const Path& source, const Path& target) {
+  NIBBLE_TRY(in, MappedFile::open(source));
+  NIBBLE_TRY(out, OutputFile::create(target));
+  const std::span<const std::byte> bytes = in.bytes();
+  for (size_t begin = 0; begin < bytes.size(); begin += kPiece) {
+    const size_t size = std::min(kPiece, bytes.size() - begin);
+    NIBBLE_RETURN_IF_ERROR(out.write(bytes.subspan(begin, size)));
+    in.drop(begin, size);
+  }
+  return out.commit();
+}
 
 Status copy_folder(const Path& source, const Path& target, const std::function<bool(const Path&)>& wanted) {
   return copy_level(source, target, {}, wanted, 0);

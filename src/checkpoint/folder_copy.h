@@ -7,6 +7,9 @@
 
 namespace nibble::checkpoint {
 
+/// Copies a file byte for byte; `target` appears when it is whole.
+Status copy_bytes(const Path& source, const Path& target);
+
 /// Copies regular files, links to such, and subfolders from `source` to `target`, which exists: those whose path inside
 /// the folder `wanted` accepts. Hidden files and folders are left out.
 Status copy_folder(const Path& source, const Path& target, const std::function<bool(const Path& file)>& wanted);

@@ -4,6 +4,8 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/folder_copy.h"
+
 namespace nibble::quantize {
 namespace {
 
@@ -36,19 +38,12 @@ Result<std::vector<std::string>> file_names(const Path& folder) {
   return names;
 }
 
-Status copy_verbatim(const Path& source, const Path& target) {
-  NIBBLE_TRY(in, MappedFile::open(source));
-  NIBBLE_TRY(out, OutputFile::create(target));
-  NIBBLE_RETURN_IF_ERROR(out.write(in.bytes()));
-  return out.commit();
-}
-
 }  // namespace
 
 Status copy_other_files(const Path& source, const Path& target) {
   NIBBLE_TRY(names, file_names(source));
   for (const std::string& name : names) {
-    if (is_copied(name)) NIBBLE_RETURN_IF_ERROR(copy_verbatim(source / name, target / name));
+    if (is_copied(name)) NIBBLE_RETURN_IF_ERROR(checkpoint::copy_bytes(source / name, target / name));
   }
   std::error_code error;
   if (!std::filesystem::is_directory(source / kTemplatesFolder, error)) return {};
@@ -56,7 +51,7 @@ Status copy_other_files(const Path& source, const Path& target) {
   if (error) return io("create folder: {} ({})", error.message(), (target / kTemplatesFolder).string());
   NIBBLE_TRY(templates, file_names(source / kTemplatesFolder));
   for (const std::string& name : templates) {
-    NIBBLE_RETURN_IF_ERROR(copy_verbatim(source / kTemplatesFolder / name, target / kTemplatesFolder / name));
+    NIBBLE_RETURN_IF_ERROR(checkpoint::copy_bytes(source / kTemplatesFolder / name, target / kTemplatesFolder / name));
   }
   return {};
 }
