@@ -6,6 +6,7 @@
 #include "checkpoint/gguf_text.h"
 #include "checkpoint/tensor_entry.h"
 #include "io/json.h"
+#include "io/json_text.h"
 #include "io/safetensors_writer.h"
 
 namespace nibble::checkpoint {
@@ -13,31 +14,27 @@ namespace {
 
 constexpr uint64_t kShardBytes = 5'000'000'000;
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 /// tokenizer.json, with its two tables written line by line: as JSON objects they would be looked up linearly.
 std::string tokenizer_text(const text::TokenizerJson& tokenizer) {
   std::string out = "{\n";
   for (const auto& [key, value] : tokenizer.settings.items()) {
     if (key == "model") continue;
-    out += fmt::format("  {}: {},\n", dump(Json(key)), dump(value));
+    out += fmt::format("  {}: {},\n", compact_json(Json(key)), compact_json(value));
   }
   out += "  \"model\": {\n";
   for (const auto& [key, value] : tokenizer.settings["model"].items()) {
     if (key == "vocab" || key == "merges") continue;
-    out += fmt::format("    {}: {},\n", dump(Json(key)), dump(value));
+    out += fmt::format("    {}: {},\n", compact_json(Json(key)), compact_json(value));
   }
   out += "    \"vocab\": {";
   for (size_t i = 0; i < tokenizer.vocab.size(); ++i) {
-    out += fmt::format("{}\n      {}: {}", i > 0 ? "," : "", dump(Json(tokenizer.vocab[i].letters)),
+    out += fmt::format("{}\n      {}: {}", i > 0 ? "," : "", compact_json(Json(tokenizer.vocab[i].letters)),
                        tokenizer.vocab[i].id);
   }
   out += "\n    },\n    \"merges\": [";
   for (size_t i = 0; i < tokenizer.merges.size(); ++i) {
     const auto& [left, right] = tokenizer.merges[i];
-    out += fmt::format("{}\n      [{}, {}]", i > 0 ? "," : "", dump(Json(left)), dump(Json(right)));
+    out += fmt::format("{}\n      [{}, {}]", i > 0 ? "," : "", compact_json(Json(left)), compact_json(Json(right)));
   }
   return out + "\n    ]\n  }\n}\n";
 }
