@@ -24,9 +24,14 @@ Shape shape_of(const GgufSlot& slot) {
 
 GgufSource::GgufSource(const Gguf& file, const GgufConfig& config, std::vector<GgufSlot> slots, Originals originals,
                        const LoadOptions& options)
-    : file_(file), config_(config), options_(options), slots_(std::move(slots)), originals_(std::move(originals)) {
+    : file_(file),
+      config_(config),
+      options_(options),
+      slots_(std::move(slots)),
+      originals_(std::move(originals)),
+      work_(options) {
   for (size_t i = 0; i < slots_.size(); ++i) by_name_.emplace(slots_[i].hf.name, i);
-  for (const GgufTensor& tensor : file.tensors()) total_bytes_ += tensor.bytes;
+  for (const GgufTensor& tensor : file.tensors()) work_.expect(tensor.bytes);
 }
 
 const GgufSlot& GgufSource::slot(std::string_view hf_name) const {
@@ -64,41 +69,6 @@ Result<std::optional<float>> GgufSource::factor(const GgufSlot& slot, std::strin
     return corrupt("{}: expected a positive number, got {} ({})", name, value, file_.file_name());
   }
   return std::optional(value);
-}
-
-Status GgufSource::over_rows(const GgufTensor& tensor, const std::function<void(int64_t, int64_t)>& body) {
-  constexpr uint64_t kGrainBytes = 4 << 20;
-  const int64_t rows = tensor.shape[0];
-  const uint64_t row_bytes = std::max<uint64_t>(1, tensor.bytes / static_cast<uint64_t>(rows));
-  const auto grain = static_cast<int64_t>(std::max<uint64_t>(1, kGrainBytes / row_bytes));
-  const auto ranges = [&](int64_t begin, int64_t end) {
-    if (!options_.cancel.cancelled()) body(begin, end);
-  };
-  if (options_.pool != nullptr) {
-    options_.pool->parallel_for(rows, grain, ranges);
-  } else {
-    for (int64_t r = 0; r < rows; r += grain) ranges(r, std::min(rows, r + grain));
-  }
-  if (options_.cancel.cancelled()) return cancelled("loading: stopped at {}", tensor.name);
-  done_bytes_ += tensor.bytes;
-  report(options_.progress, std::min(done_bytes_, total_bytes_), total_bytes_, tensor.name);
-  return {};
-}
-
-Status GgufSource::check_finite(const GgufTensor& tensor, const Tensor& matrix) {
-  std::atomic<int64_t> first{INT64_MAX};
-  const int64_t columns = matrix.dim(1);
-  NIBBLE_RETURN_IF_ERROR(over_rows(tensor, [&](int64_t begin, int64_t end) {
-    const Tensor rows = matrix.rows(begin, end);
-    if (!any_special(rows)) return;
-    for (int64_t i = 0; i < rows.elements(); ++i) {
-      if (!std::isfinite(float_at(rows, i))) return take_minimum(first, begin * columns + i);
-    }
-  }));
-  if (first == INT64_MAX) return {};
-  return corrupt("weight not finite: {}[{},{}]: expected a number, got {} ({})", tensor.name, first / columns,
-                 first % columns, float_at(matrix, first), file_.file_name())
-      .with_hint("the model is broken: nothing computed with this weight would be a number");
 }
 
 // Each row is decoded where it belongs; of columns that move, through a row of scratch.
@@ -160,7 +130,8 @@ Result<Tensor> GgufSource::matrix(const GgufSlot& slot, const std::function<Tens
     out = own(DType::f32, shape_of(slot));
     NIBBLE_RETURN_IF_ERROR(decode(slot, *tensor, out));
   }
-  if (options_.check_values) NIBBLE_RETURN_IF_ERROR(check_finite(*tensor, out));
+  if (options_.check_values)
+    NIBBLE_RETURN_IF_ERROR(work_.check_finite(tensor->name, out, tensor->bytes, file_.file_name()));
   return out;
 }
 

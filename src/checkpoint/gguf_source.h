@@ -8,6 +8,7 @@
 #include "checkpoint/gguf_config.h"
 #include "checkpoint/gguf_originals.h"
 #include "checkpoint/load.h"
+#include "checkpoint/row_work.h"
 
 namespace nibble::checkpoint {
 
@@ -41,11 +42,13 @@ class GgufSource {
 
  private:
   Status mismatch(const GgufTensor& tensor, std::string_view expected) const;
-  Status over_rows(const GgufTensor& tensor, const std::function<void(int64_t, int64_t)>& body);
+  /// Over the rows of the file's matrix.
+  Status over_rows(const GgufTensor& tensor, const std::function<void(int64_t, int64_t)>& body) {
+    return work_.over_rows(tensor.name, tensor.shape[0], tensor.bytes, body);
+  }
   /// Every row of the file's matrix to where it belongs in `out`.
   Status decode(const GgufSlot& slot, const GgufTensor& tensor, const Tensor& out);
   Status reorder(const GgufSlot& slot, const GgufTensor& tensor, const Tensor& out);
-  Status check_finite(const GgufTensor& tensor, const Tensor& matrix);
 
   const Gguf& file_;
   const GgufConfig& config_;
@@ -54,7 +57,7 @@ class GgufSource {
   Originals originals_;
   std::unordered_map<std::string_view, size_t> by_name_;
   std::unordered_set<std::string_view> used_;
-  uint64_t done_bytes_ = 0, total_bytes_ = 0;
+  RowWork work_;
 };
 
 }  // namespace nibble::checkpoint

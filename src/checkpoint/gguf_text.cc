@@ -1,4 +1,5 @@
 #include "checkpoint/gguf_text.h"
+#include "checkpoint/tokenizer_form.h"
 
 #include <algorithm>
 
@@ -169,32 +170,6 @@ Status check_model(const Gguf& file, std::string_view& pattern) {
                      file.file_name());
 }
 
-Json settings_json(bool nfc, std::string_view pattern, Json added) {
-  const Json split = {
-      {"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}};
-  const Json byte_level = {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", false}, {"use_regex", false}};
-  return {{"version", "1.0"},
-          {"truncation", nullptr},
-          {"padding", nullptr},
-          {"added_tokens", std::move(added)},
-          {"normalizer", nfc ? Json{{"type", "NFC"}} : Json()},
-          {"pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {split, byte_level}}}},
-          {"post_processor", byte_level},
-          {"decoder", byte_level},
-          {"model",
-           {{"type", "BPE"},
-            {"dropout", nullptr},
-            {"unk_token", nullptr},
-            {"continuing_subword_prefix", ""},
-            {"end_of_word_suffix", ""},
-            {"fuse_unk", false},
-            {"byte_fallback", false},
-            {"ignore_merges", false},
-            {"vocab", nullptr},
-            {"merges", nullptr}}}};
-}
-
 /// The token table, with a type for every token.
 struct Tokens {
   const GgufArray *texts = nullptr, *types = nullptr;
@@ -302,7 +277,7 @@ Result<text::TokenizerJson> gguf_tokenizer_json(const Gguf& file) {
   NIBBLE_RETURN_IF_ERROR(read_vocabulary(file, out, added));
   NIBBLE_RETURN_IF_ERROR(read_merges(file, out));
   NIBBLE_TRY(nfc, composes(file));
-  out.settings = settings_json(nfc, pattern, std::move(added));
+  out.settings = byte_level_bpe_json(nfc, pattern, std::move(added));
   return out;
 }
 

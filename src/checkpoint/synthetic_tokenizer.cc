@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "checkpoint/tokenizer_form.h"
 #include "text/byte_alphabet.h"
 
 namespace nibble::checkpoint {
@@ -79,30 +80,11 @@ Json synthetic_tokenizer_json() {
     // Readers that number added tokens themselves find these ids here.
     vocabulary[std::string(kAdded[i].content)] = id;
   }
-  const Json byte_level = {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", false}, {"use_regex", false}};
-  const Json split = {{"type", "Split"}, {"pattern", {{"Regex", kSplit}}}, {"behavior", "Isolated"}, {"invert", false}};
-  return {
-      {"version", "1.0"},
-      {"truncation", nullptr},
-      {"padding", nullptr},
-      {"added_tokens", std::move(added)},
-      {"normalizer", {{"type", "NFC"}}},
-      {"pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", Json::array({split, byte_level})}}},
-      {"post_processor", nullptr},
-      {"decoder", byte_level},
-      {"model",
-       {{"type", "BPE"},
-        {"dropout", nullptr},
-        {"unk_token", nullptr},
-        {"continuing_subword_prefix", ""},
-        {"end_of_word_suffix", ""},
-        {"fuse_unk", false},
-        {"byte_fallback", false},
-        {"ignore_merges", false},
-        {"vocab", std::move(vocabulary)},
-        {"merges", Json::array()}}},
-  };
+  Json tokenizer = byte_level_bpe_json(true, kSplit, std::move(added));
+  tokenizer["post_processor"] = nullptr;
+  tokenizer["model"]["vocab"] = std::move(vocabulary);
+  tokenizer["model"]["merges"] = Json::array();
+  return tokenizer;
 }
 
 Status write_synthetic_tokenizer(const Path& folder, int64_t max_positions) {

@@ -25,9 +25,9 @@ std::string other_spelling(const SafetensorsFolder& files, const std::string& te
 
 TensorSource::TensorSource(const SafetensorsFolder& files, const Quantization& quantization, const LoadOptions& options,
                            model::Weights& weights)
-    : files_(files), quantization_(quantization), options_(options), weights_(weights) {
+    : files_(files), quantization_(quantization), options_(options), weights_(weights), work_(options) {
   for (const Entry& entry : files.tensors()) {
-    if (model::part_of(entry.info->name) == model::Part::text) total_bytes_ += entry.info->bytes;
+    if (model::part_of(entry.info->name) == model::Part::text) work_.expect(entry.info->bytes);
   }
 }
 
@@ -55,47 +55,11 @@ Result<TensorSource::Entry> TensorSource::require(const std::string& name, const
   return *entry;
 }
 
-Status TensorSource::over_rows(const Entry& entry, const Tensor& tensor,
-                               const std::function<void(int64_t, int64_t)>& body) {
-  constexpr int64_t kGrainBytes = 4 << 20;
-  const int64_t rows = tensor.dim(0);
-  const auto row_bytes = static_cast<int64_t>(tensor.bytes() / static_cast<size_t>(rows));
-  const int64_t grain = std::max<int64_t>(1, kGrainBytes / std::max<int64_t>(1, row_bytes));
-  const auto ranges = [&](int64_t begin, int64_t end) {
-    if (!options_.cancel.cancelled()) body(begin, end);
-  };
-  if (options_.pool != nullptr) {
-    options_.pool->parallel_for(rows, grain, ranges);
-  } else {
-    for (int64_t r = 0; r < rows; r += grain) ranges(r, std::min(rows, r + grain));
-  }
-  if (options_.cancel.cancelled()) return cancelled("loading: stopped at {}", entry.info->name);
-  done_bytes_ += tensor.bytes();
-  report(options_.progress, done_bytes_, total_bytes_, entry.info->name);
-  return {};
-}
-
-Status TensorSource::check_finite(const Entry& entry, const Tensor& matrix) {
-  std::atomic<int64_t> first{INT64_MAX};
-  NIBBLE_RETURN_IF_ERROR(over_rows(entry, matrix, [&](int64_t begin, int64_t end) {
-    const Tensor rows = matrix.rows(begin, end);
-    if (!any_special(rows)) return;
-    for (int64_t i = 0; i < rows.elements(); ++i) {
-      if (!std::isfinite(float_at(rows, i)))
-        return take_minimum(first, begin * (matrix.elements() / matrix.dim(0)) + i);
-    }
-  }));
-  if (first == INT64_MAX) return {};
-  const int64_t columns = matrix.elements() / matrix.dim(0);
-  return corrupt("weight not finite: {}[{},{}]: expected a number, got {} ({})", entry.info->name, first / columns,
-                 first % columns, float_at(matrix, first), file_of(entry))
-      .with_hint("the model is broken: nothing computed with this weight would be a number");
-}
-
 Result<Tensor> TensorSource::matrix(const Entry& entry, const Shape& shape) {
   NIBBLE_TRY(tensor, entry.file->tensor(*entry.info));
   Tensor view = Tensor::constant(tensor.raw(), tensor.dtype(), shape);
-  if (options_.check_values) NIBBLE_RETURN_IF_ERROR(check_finite(entry, view));
+  if (options_.check_values)
+    NIBBLE_RETURN_IF_ERROR(work_.check_finite(entry.info->name, view, view.bytes(), file_of(entry)));
   if (view.dtype() != DType::f16) return view;
   if (!options_.widen_f16) return Tensor(nullptr, DType::f32, shape);
   const Tensor wide = weights_.own(Buffer::for_tensor(DType::f32, shape)).tensor(DType::f32, shape);

@@ -4,6 +4,7 @@
 #include <unordered_set>
 
 #include "checkpoint/load.h"
+#include "checkpoint/row_work.h"
 #include "io/safetensors.h"
 
 namespace nibble::checkpoint {
@@ -54,18 +55,15 @@ class TensorSource : public model::WeightsVisitor {
   /// A float matrix as it is, or as f32 when the file holds F16.
   Result<Tensor> matrix(const Entry& entry, const Shape& shape);
   Tensor copy(const Tensor& source);
-  Status check_finite(const Entry& entry, const Tensor& matrix);
   /// That no byte of a matrix is one of `bad`.
   Status check_bytes(const Entry& entry, const Tensor& matrix, bool (*bad)(uint8_t), std::string_view expected);
-  /// Runs body(begin, end) over the rows of a tensor, on the pool if there is one; reports progress; `cancelled`.
-  Status over_rows(const Entry& entry, const Tensor& tensor, const std::function<void(int64_t, int64_t)>& body);
 
   const SafetensorsFolder& files_;
   const Quantization& quantization_;
   const LoadOptions& options_;
   model::Weights& weights_;
   std::unordered_set<std::string_view> used_;
-  uint64_t done_bytes_ = 0, total_bytes_ = 0;
+  RowWork work_;
   Status status_;
 };
 

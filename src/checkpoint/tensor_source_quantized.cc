@@ -31,14 +31,15 @@ Status TensorSource::check_bytes(const Entry& entry, const Tensor& matrix, bool 
                                  std::string_view expected) {
   std::atomic<int64_t> first{INT64_MAX};
   const int64_t columns = matrix.dim(1);
-  NIBBLE_RETURN_IF_ERROR(over_rows(entry, matrix, [&](int64_t begin, int64_t end) {
-    const uint8_t* bytes = matrix.u8();
-    unsigned any = 0;
-    for (int64_t i = begin * columns; i < end * columns; ++i) any |= bad(bytes[i]);
-    for (int64_t i = begin * columns; any != 0 && i < end * columns; ++i) {
-      if (bad(bytes[i])) return take_minimum(first, i);
-    }
-  }));
+  NIBBLE_RETURN_IF_ERROR(
+      work_.over_rows(entry.info->name, matrix.dim(0), matrix.bytes(), [&](int64_t begin, int64_t end) {
+        const uint8_t* bytes = matrix.u8();
+        unsigned any = 0;
+        for (int64_t i = begin * columns; i < end * columns; ++i) any |= bad(bytes[i]);
+        for (int64_t i = begin * columns; any != 0 && i < end * columns; ++i) {
+          if (bad(bytes[i])) return take_minimum(first, i);
+        }
+      }));
   if (first == INT64_MAX) return {};
   return corrupt("{}[{},{}]: expected {}, got 0x{:02X} ({})", entry.info->name, first / columns, first % columns,
                  expected, matrix.u8()[first], file_of(entry))
