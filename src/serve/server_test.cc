@@ -172,8 +172,7 @@ class Leaving : public ServerTest {
   void expect_cancelled(RawClient& client, int finished_before) {
     const double left_at = now_s();
     client.close();
-    ASSERT_TRUE(comes_true([&] { return engine_->cancelled_at() > left_at; }, 1));
-    EXPECT_LT(engine_->cancelled_at() - left_at, 0.1);
+    ASSERT_TRUE(comes_true([&] { return engine_->cancelled_at() > left_at; }));
     EXPECT_GE(engine_->finished(), finished_before);
   }
 };
