@@ -1,9 +1,18 @@
-# nibble_room(NAME [DEPENDS rooms…] [SOURCES …] [LIBS …] [TESTS …])
+# nibble_room(NAME [DEPENDS rooms…] [SOURCES …] [CUDA_SOURCES …] [NO_CUDA_SOURCES …] [LIBS …] [TESTS …])
 #   A room is src/NAME and the static target nibble_NAME. DEPENDS is the layer rule: scripts/lint refuses an
 #   include of a room that is not reachable through it. TESTS become one binary, nibble_tests_NAME, and one ctest.
+#   CUDA_SOURCES are compiled in a build with CUDA, NO_CUDA_SOURCES in one without; nothing else differs between them.
 function(nibble_room name)
-  cmake_parse_arguments(R "" "" "DEPENDS;SOURCES;LIBS;TESTS" ${ARGN})
+  cmake_parse_arguments(R "" "" "DEPENDS;SOURCES;CUDA_SOURCES;NO_CUDA_SOURCES;LIBS;TESTS" ${ARGN})
   list(TRANSFORM R_DEPENDS PREPEND nibble_)
+  if(NIBBLE_HAS_CUDA)
+    list(APPEND R_SOURCES ${R_CUDA_SOURCES})
+    if(R_CUDA_SOURCES)
+      list(APPEND R_LIBS CUDA::cudart_static)
+    endif()
+  else()
+    list(APPEND R_SOURCES ${R_NO_CUDA_SOURCES})
+  endif()
   add_library(nibble_${name} STATIC ${R_SOURCES})
   target_include_directories(nibble_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(nibble_${name} PUBLIC ${R_DEPENDS} ${R_LIBS})

@@ -55,7 +55,7 @@ Result<int> run(TrainFlags flags) {
   }
   NIBBLE_TRY(student, train::Student::create(cx, flags.dir, std::move(*open.model), flags.student));
 
-  cx.arena.reserve(plan.memory.work_bytes);
+  NIBBLE_RETURN_IF_ERROR(cx.arena.reserve(plan.memory.work_bytes));
 
   TrainRecorder recorder(flags, settings);
   Json manifest = settings;

@@ -148,7 +148,7 @@ class Trainer {
     // Steps differ in their tokens: one block for all tensors, or the holes between them would grow.
     if (cx_.arena.reserved_bytes() > room_) {
       room_ = cx_.arena.peak_bytes();
-      cx_.arena.reserve(room_);
+      NIBBLE_CHECK(cx_.arena.reserve(room_).ok());
     }
   }
 

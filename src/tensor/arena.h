@@ -1,4 +1,5 @@
 // Arena: scratch memory for one forward or train step. After the first step of a given shape it allocates nothing.
+// Scratch of a GPU is reserved beforehand and never grows.
 #pragma once
 
 #include <vector>
@@ -11,11 +12,13 @@ namespace nibble {
 /// before parallel_for and split it inside.
 class Arena {
  public:
+  explicit Arena(Device device = {}) : device_(device) {}
+  /// On a GPU only within what was reserved.
   Tensor take(DType dtype, const Shape& shape);
   Tensor f32(const Shape& shape) { return take(DType::f32, shape); }
 
   /// Makes room for `bytes` in one block, so that tensors of changing sizes leave no holes. While none is taken.
-  void reserve(size_t bytes);
+  Status reserve(size_t bytes);
 
   /// The most that was in use at a time, with the holes at the ends of blocks.
   size_t peak_bytes() const { return peak_; }
@@ -38,6 +41,7 @@ class Arena {
   };
 
  private:
+  Device device_;
   std::vector<Buffer> blocks_;
   size_t block_ = 0, used_ = 0, peak_ = 0;
 };

@@ -4,6 +4,7 @@
 #include "base/cancel.h"
 #include "base/thread_pool.h"
 #include "tensor/arena.h"
+#include "tensor/stream.h"
 
 namespace nibble {
 
@@ -17,12 +18,16 @@ constexpr const char* name(Numeric numeric) {
 
 struct Context {
   explicit Context(ThreadPool& pool, Numeric numeric = Numeric::exact) : pool(pool), numeric(numeric) {}
+  /// Of a GPU: ops queue their kernels on `stream`, which outlives the context.
+  Context(ThreadPool& pool, Numeric numeric, Stream& stream)
+      : pool(pool), arena(stream.device()), numeric(numeric), device(stream.device()), stream(&stream) {}
 
   ThreadPool& pool;
   Arena arena;
   Numeric numeric;
   Device device;
-  CancelToken cancel;  // read between blocks of a forward
+  Stream* stream = nullptr;  // null on a CPU, where an op is done when it returns
+  CancelToken cancel;        // read between blocks of a forward
 };
 
 }  // namespace nibble

@@ -6,7 +6,7 @@
 namespace nibble {
 
 void unsupported_device(const char* op) {
-  std::fprintf(stderr, "nibble: %s: unsupported on cuda in this build\n", op);
+  std::fprintf(stderr, "nibble: %s: unsupported on cuda\n", op);
   std::abort();
 }
 

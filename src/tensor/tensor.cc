@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "tensor/device.h"
+
 namespace nibble {
 
 std::string Shape::text() const {
@@ -28,7 +30,7 @@ Tensor Tensor::reshape(Shape shape) const {
 }
 
 void Buffer::Free::operator()(std::byte* p) const {
-  std::free(p);
+  device.is_cuda() ? cuda_free(p) : std::free(p);
 }
 
 Buffer::Buffer(size_t bytes) : bytes_(bytes) {
@@ -38,6 +40,15 @@ Buffer::Buffer(size_t bytes) : bytes_(bytes) {
   NIBBLE_CHECK(p != nullptr);
   std::memset(p, 0, rounded);
   data_.reset(p);
+}
+
+Result<Buffer> Buffer::on(Device device, size_t bytes) {
+  if (!device.is_cuda() || bytes == 0) return Buffer(bytes);
+  NIBBLE_TRY(p, cuda_allocate(device, bytes));
+  Buffer buffer;
+  buffer.bytes_ = bytes;
+  buffer.data_ = {p, Free{device}};
+  return buffer;
 }
 
 }  // namespace nibble

@@ -9,7 +9,7 @@
 #include <span>
 #include <string>
 
-#include "base/check.h"
+#include "base/result.h"
 #include "tensor/dtype.h"
 
 namespace nibble {
@@ -110,13 +110,16 @@ class Tensor {
   Shape shape_;
 };
 
-/// Owns 64-byte aligned memory. Contents start as zeros.
+/// Owns 64-byte aligned memory of this machine or of a GPU. Contents start as zeros.
 class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(size_t bytes);
+  /// Memory of `device`. `out_of_memory` names what was asked for and what is free.
+  static Result<Buffer> on(Device device, size_t bytes);
 
   size_t bytes() const { return bytes_; }
+  Device device() const { return data_.get_deleter().device; }
   std::byte* data() const { return data_.get(); }
 
   /// A buffer together with the one tensor that fills it.
@@ -125,11 +128,12 @@ class Buffer {
   }
   Tensor tensor(DType dtype, const Shape& shape) const {
     NIBBLE_CHECK(static_cast<size_t>(shape.elements()) * size_of(dtype) <= bytes_);
-    return {data_.get(), dtype, shape};
+    return {data_.get(), dtype, shape, device()};
   }
 
  private:
   struct Free {
+    Device device;
     void operator()(std::byte* p) const;
   };
   std::unique_ptr<std::byte[], Free> data_;

@@ -1,0 +1,68 @@
+// What every kernel file needs: the stream of a context, a launch that may begin before its predecessor ends, and the
+// few device instructions that have no name in CUDA C++.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include "tensor/context.h"
+
+namespace nibble {
+
+inline cudaStream_t cuda_stream(const Context& cx) {
+  return static_cast<cudaStream_t>(cx.stream->native());
+}
+
+/// Queues a kernel. With programmatic dependent launch the blocks start while the kernel before still runs: whatever
+/// the kernel reads of its predecessors' results, and whatever it writes, stands behind wait_for_predecessor().
+template <class... Parameters, class... Arguments>
+void launch(const Context& cx, const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
+            Arguments&&... arguments) {
+  if (shared > 48 << 10) {
+    cx.stream->note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+                    op);
+  }
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared;
+  config.stream = cuda_stream(cx);
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  cx.stream->note(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), op);
+}
+
+#ifdef __CUDACC__
+/// Everything that earlier kernels of the stream wrote is visible behind this. Every kernel calls it, even one that
+/// needs nothing, so that "earlier" reaches beyond the direct predecessor.
+__device__ inline void wait_for_predecessor() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+/// The successor's blocks may be scheduled from here on.
+__device__ inline void let_successor_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+__device__ inline float warp_sum(float x) {
+#pragma unroll
+  for (int lane = 16; lane > 0; lane /= 2) x += __shfl_xor_sync(0xFFFFFFFF, x, lane);
+  return x;
+}
+
+/// d += a b, 16x8x16: a row-major, b column-major, BF16 operands, f32 sums.
+__device__ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#endif
+
+}  // namespace nibble
