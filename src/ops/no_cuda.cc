@@ -1,0 +1,29 @@
+// What stands in for the *_cuda files in a build without CUDA. Nothing reaches it: no device opens in such a build.
+#include "ops/linear/linears_backends.h"
+#include "tensor/dispatch.h"
+
+namespace nibble::ops {
+
+void linears_cuda(Context&, const Tensor&, std::span<const LinearOutput>) {
+  unsupported_device("linears");
+}
+void linear_swiglu_cuda(Context&, const Tensor&, const Linear&, const Linear&, Tensor&) {
+  unsupported_device("linear_swiglu");
+}
+size_t linears_scratch_bytes(int64_t, int64_t, int64_t) {
+  unsupported_device("linears");
+}
+Result<Linear> linear_to_device(Context&, const Linear&, std::vector<Buffer>&) {
+  unsupported_device("linears");
+}
+void add_rms_norm_cuda(Context&, const Tensor&, const Tensor&, float, Tensor&, Tensor&) {
+  unsupported_device("add_rms_norm");
+}
+void embed_ids_cuda(Context&, const Tensor&, const Tensor&, Tensor&) {
+  unsupported_device("embed_ids");
+}
+void argmax_cuda(Context&, const Tensor&, const Tensor&, Tensor&, Tensor&) {
+  unsupported_device("argmax");
+}
+
+}  // namespace nibble::ops
