@@ -1,4 +1,5 @@
 // What stands in for the *_cuda files in a build without CUDA. Nothing reaches it: no device opens in such a build.
+#include "ops/attention/gated_attention_backends.h"
 #include "ops/linear/linears_backends.h"
 #include "tensor/dispatch.h"
 
@@ -24,6 +25,10 @@ void embed_ids_cuda(Context&, const Tensor&, const Tensor&, Tensor&) {
 }
 void argmax_cuda(Context&, const Tensor&, const Tensor&, Tensor&, Tensor&) {
   unsupported_device("argmax");
+}
+void gated_attention_cuda(Context&, const Batch&, const Tensor&, const Tensor&, const Tensor&,
+                          const GatedAttentionWeights&, Tensor&, Tensor&, Tensor&) {
+  unsupported_device("gated_attention");
 }
 
 }  // namespace nibble::ops

@@ -1,0 +1,199 @@
+// What both kernels of the long sequences share. A block has a tile of rows of one kv head of one sequence, goes
+// through the keys in tiles of kTileKeys with a running maximum and sum ("online softmax", Milakov and Gimelshein,
+// 2018; the cut into tiles is that of FlashAttention-2, Dao, 2023) and keeps its part of y in registers.
+//
+// The rows are token * group + head: the query heads of a kv head share its keys, and few rows lie beyond the diagonal.
+#pragma once
+
+#include "ops/attention/attention_cuda.cuh"
+
+namespace nibble::ops {
+
+constexpr int kTileKeys = 64, kLongSize = kFastSize, kChunks = kLongSize / 8;  // a chunk: 16 bytes
+constexpr int kKeyTileBytes = kTileKeys * kLongSize * 2;
+
+#ifdef __CUDACC__
+/// A tile lies in shared memory in panels of 64 columns: rows of 128 bytes whose chunks are exchanged by the row's last
+/// three bits, so that neither rows nor columns meet in a bank (the 128-byte swizzle of wgmma).
+template <int kRows>
+__device__ inline int tile_offset(int row, int chunk) {
+  return chunk / 8 * (kRows * 128) + row * 128 + ((chunk % 8) ^ (row % 8)) * 16;
+}
+
+__device__ inline uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+__device__ inline void copy_async(uint32_t to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from));
+}
+__device__ inline void copies_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/// All but the latest kPending groups are there.
+template <int kPending>
+__device__ inline void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+/// The rows of a block.
+struct RowTile {
+  Sequence sequence;  // slot -1: nothing to do
+  int kv_head, group;
+  int first, rows;  // of token * group + head; rows: of the sequence
+  int tiles;        // of keys, for the last row
+  int full;         // of those, how many all rows see in full
+};
+
+/// Block (x, y) has kv head x and tile y, counted from the end: late rows, which take longest, come first.
+template <int kRows>
+__device__ RowTile row_tile(const AttentionOperands& a) {
+  const int group = a.heads / a.kv_heads;
+  const auto tiles_of = [&](const Sequence& s) {
+    return s.slot >= 0 && s.rows > kShortRows ? (s.rows * group + kRows - 1) / kRows : 0;
+  };
+  int left = blockIdx.y;
+  for (int i = a.sequences - 1; i >= 0; --i) {
+    const Sequence s = sequence_at(a, i);
+    const int tiles = tiles_of(s);
+    if (left >= tiles) {
+      left -= tiles;
+      continue;
+    }
+    const int first = (tiles - 1 - left) * kRows, rows = s.rows * group, last = min(first + kRows, rows) - 1;
+    return {s,
+            static_cast<int>(blockIdx.x),
+            group,
+            first,
+            rows,
+            (s.position + last / group) / kTileKeys + 1,
+            (s.position + first / group + 1) / kTileKeys};
+  }
+  return {{0, 0, 0, -1, 0}, 0, 1, 0, 0, 0, 0};
+}
+
+template <int kRows, int kThreads>
+__device__ void load_queries(const AttentionOperands& a, const RowTile& t, uint32_t to) {
+  for (int i = threadIdx.x; i < kRows * kChunks; i += kThreads) {
+    const int row = i / kChunks, chunk = i % kChunks, at = min(t.first + row, t.rows - 1);
+    const int64_t head_row =
+        (static_cast<int64_t>(t.sequence.begin) + at / t.group) * a.heads + t.kv_head * t.group + at % t.group;
+    copy_async(to + tile_offset<kRows>(row, chunk), a.q + head_row * kLongSize + chunk * 8);
+  }
+}
+
+/// Tile number `tile` of keys or values, `cache` being those of the kv head. Beyond the sequence's last position lies
+/// what was never written: the last one is read in its place, and masked.
+template <int kThreads>
+__device__ void load_key_tile(const AttentionOperands& a, const RowTile& t, const bf16* cache, int tile, uint32_t to) {
+  const int last = t.sequence.position + t.sequence.rows - 1;
+  const int64_t stride = int64_t{a.kv_heads} * kLongSize;
+#pragma unroll 4
+  for (int i = threadIdx.x; i < kTileKeys * kChunks; i += kThreads) {
+    const int row = i / kChunks, chunk = i % kChunks;
+    copy_async(to + tile_offset<kTileKeys>(row, chunk), cache + min(tile * kTileKeys + row, last) * stride + chunk * 8);
+  }
+}
+
+/// A thread's part of 16 rows, in the layout of the results of mma: rows g and g + 8 of its warp, with g = lane / 4.
+struct OnlineSoftmax {
+  float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
+  float keep[2];  // the factor of what was summed before the last tile
+
+  /// Scores of a tile become weights. `visible`: per row, how many keys of the tile it sees; read where kBorder.
+  template <bool kBorder>
+  __device__ void weigh(float (&s)[kTileKeys / 8][4], float scale, const int (&visible)[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float larger = -INFINITY;
+#pragma unroll
+      for (int j = 0; j < kTileKeys / 8; ++j) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float& x = s[j][half * 2 + e];
+          if (kBorder && j * 8 + lane_id() % 4 * 2 + e >= visible[half]) x = -INFINITY;
+          larger = fmaxf(larger, x);
+        }
+      }
+      larger = fmaxf(larger, __shfl_xor_sync(0xFFFFFFFF, larger, 1));
+      larger = fmaxf(larger, __shfl_xor_sync(0xFFFFFFFF, larger, 2));
+      // Every row sees key 0, so no maximum is infinite.
+      larger = fmaxf(maximum[half], larger * scale);
+      keep[half] = exp2_fast(maximum[half] - larger);
+      maximum[half] = larger;
+      float added = 0;
+#pragma unroll
+      for (int j = 0; j < kTileKeys / 8; ++j) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float& x = s[j][half * 2 + e];
+          x = exp2_fast(fmaf(x, scale, -larger));
+          added += x;
+        }
+      }
+      sum[half] = fmaf(sum[half], keep[half], added);
+    }
+  }
+  __device__ void rescale(float (&y)[kLongSize / 8][4]) const {
+#pragma unroll
+    for (int j = 0; j < kLongSize / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) y[j][i] *= keep[i / 2];
+    }
+  }
+};
+
+/// Weights of keys 16 step .. + 15 as the first operand of a product.
+__device__ inline void weight_fragment(const float (&p)[kTileKeys / 8][4], int step, uint32_t (&a)[4]) {
+  a[0] = pack_bf16(p[2 * step][0], p[2 * step][1]);
+  a[1] = pack_bf16(p[2 * step][2], p[2 * step][3]);
+  a[2] = pack_bf16(p[2 * step + 1][0], p[2 * step + 1][1]);
+  a[3] = pack_bf16(p[2 * step + 1][2], p[2 * step + 1][3]);
+}
+
+/// The 16 rows of a warp, from row `base` of the tile on: times the gate, rounded, and written. Gate and result pass
+/// through the warp's rows of `tile`, so that memory sees whole rows.
+template <int kRows>
+__device__ void write_rows(const AttentionOperands& a, const RowTile& t, int base, const OnlineSoftmax& softmax,
+                           const float (&y)[kLongSize / 8][4], char* tile) {
+  const int lane = lane_id(), g = lane / 4, c = lane % 4;
+  const bool gated = a.q_stride > kLongSize;
+  const auto head_row = [&](int at) {
+    return (static_cast<int64_t>(t.sequence.begin) + at / t.group) * a.heads + t.kv_head * t.group + at % t.group;
+  };
+  const int count = min(16, t.rows - t.first - base);
+  for (int i = 0; gated && i < count; ++i) {
+    const bf16* const gate = a.q_gate + head_row(t.first + base + i) * a.q_stride + kLongSize;
+    *reinterpret_cast<uint4*>(tile + tile_offset<kRows>(base + i, lane)) =
+        *reinterpret_cast<const uint4*>(gate + lane * 8);
+  }
+  __syncwarp();
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float sum = softmax.sum[half];
+    sum += __shfl_xor_sync(0xFFFFFFFF, sum, 1);
+    sum += __shfl_xor_sync(0xFFFFFFFF, sum, 2);
+    const float inverse = 1.0f / sum;
+#pragma unroll
+    for (int j = 0; j < kLongSize / 8; ++j) {
+      uint32_t& word = *reinterpret_cast<uint32_t*>(tile + tile_offset<kRows>(base + half * 8 + g, j) + c * 4);
+      const float low = gated ? inverse * logistic(low_bf16(word)) : inverse,
+                  high = gated ? inverse * logistic(high_bf16(word)) : inverse;
+      word = pack_bf16(y[j][half * 2] * low, y[j][half * 2 + 1] * high);
+    }
+  }
+  __syncwarp();
+  for (int i = 0; i < count; ++i) {
+    *reinterpret_cast<uint4*>(a.y + head_row(t.first + base + i) * kLongSize + lane * 8) =
+        *reinterpret_cast<const uint4*>(tile + tile_offset<kRows>(base + i, lane));
+  }
+}
+#endif
+
+/// Enough blocks for T rows of any lengths.
+template <int kRows>
+dim3 long_grid(const AttentionOperands& a, int64_t rows) {
+  const int64_t group = a.heads / a.kv_heads, long_sequences = std::min<int64_t>(a.sequences, rows / (kShortRows + 1));
+  return {static_cast<unsigned>(a.kv_heads), static_cast<unsigned>(rows * group / kRows + long_sequences)};
+}
+
+}  // namespace nibble::ops
