@@ -1,5 +1,6 @@
 // What stands in for the *_cuda files in a build without CUDA. Nothing reaches it: no device opens in such a build.
 #include "ops/attention/gated_attention_backends.h"
+#include "ops/gated_delta/delta_mixer_backends.h"
 #include "ops/linear/linears_backends.h"
 #include "tensor/dispatch.h"
 
@@ -29,6 +30,9 @@ void argmax_cuda(Context&, const Tensor&, const Tensor&, Tensor&, Tensor&) {
 void gated_attention_cuda(Context&, const Batch&, const Tensor&, const Tensor&, const Tensor&,
                           const GatedAttentionWeights&, Tensor&, Tensor&, Tensor&) {
   unsupported_device("gated_attention");
-}
+  void delta_mixer_cuda(Context&, const Batch&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                        const DeltaMixerWeights&, Tensor&, Tensor&, Tensor&) {
+    unsupported_device("delta_mixer");
+  }
 
 }  // namespace nibble::ops
