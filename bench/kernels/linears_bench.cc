@@ -38,7 +38,10 @@ Result<ops::Linear> random_linear(Context& cx, const Shape2& shape, std::vector<
     words[i] = packed ? x ^ x >> 15 : (x & 0x807F807Fu) | 0x3C803C80u;
   }
   for (size_t i = 0; i < scales.bytes(); ++i) scales.data()[i] = static_cast<std::byte>(0x30 + (i * 7 + i / 13) % 16);
-  ops::Linear w{.format = shape.format, .out = shape.out, .in = shape.in};
+  ops::Linear w;
+  w.format = shape.format;
+  w.out = shape.out;
+  w.in = shape.in;
   if (packed) {
     w.weight = codes.tensor(DType::u8, {shape.out, shape.in / 2});
     w.block_scale = scales.tensor(DType::f8e4m3, {shape.out, shape.in / 16});

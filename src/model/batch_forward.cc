@@ -1,5 +1,7 @@
 #include "model/batch_forward.h"
 
+#include <algorithm>
+
 #include "model/block.h"
 #include "ops/attention/gated_attention.h"
 #include "ops/embed/embed_ids.h"
@@ -88,6 +90,22 @@ void batch_forward(Context& cx, const Weights& weights, Slots& slots, const ops:
     before = y;
   }
   ops::add_rms_norm(cx, y, weights.final_norm, c.norm_eps, h, hidden);
+}
+
+size_t batch_scratch_bytes(const Config& c, int64_t rows, int64_t sequences, int64_t reach) {
+  const int64_t attention = c.q_proj_rows() + 2 * c.kv_dim() + c.q_dim();
+  const int64_t delta = c.conv_dim() + 2 * c.value_dim() + 4 * c.value_heads;
+  const int64_t row_bytes = 4 * c.hidden + 2 * (3 * c.hidden + c.intermediate + std::max(attention, delta));
+  const ops::Batch batch{.sequences = sequences, .longest = rows, .reach = reach};
+  const ops::Batch step{.sequences = sequences, .longest = 1, .reach = reach};
+  const size_t ops_bytes =
+      std::max({ops::linears_scratch_bytes(rows, std::max({c.hidden, c.intermediate, c.q_dim(), c.value_dim()})),
+                ops::gated_attention_scratch_bytes(rows, batch, c.heads, c.head_dim),
+                ops::gated_attention_scratch_bytes(sequences, step, c.heads, c.head_dim),
+                ops::delta_mixer_scratch_bytes(rows, sequences, rows, c.key_heads, c.value_heads, c.key_head_dim,
+                                               c.value_head_dim)});
+  constexpr size_t kLoading = size_t{40} << 20, kHoles = size_t{64} << 10;  // a slab of weights on its way; alignment
+  return std::max(kLoading, static_cast<size_t>(rows * row_bytes) + ops_bytes + kHoles);
 }
 
 void batch_head(Context& cx, const Weights& weights, const Tensor& hidden, Tensor& logits) {

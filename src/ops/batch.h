@@ -9,9 +9,9 @@ namespace nibble::ops {
 /// on the device of the op, so a recorded graph finds new sequences, slots and positions there at each replay.
 struct Batch {
   int64_t sequences = 0;
-  Tensor begin;         // [sequences+1] i32: the rows of sequence s are begin[s] .. begin[s+1]-1
-  Tensor slot;          // [sequences] i32, each at most once; -1: padding, whose rows touch no state and mean nothing
-  Tensor position;      // [sequences] i32: of the sequence's first row; 0: the slot's old state is not read
+  Tensor begin{};       // [sequences+1] i32: the rows of sequence s are begin[s] .. begin[s+1]-1
+  Tensor slot{};        // [sequences] i32, each at most once; -1: padding, whose rows touch no state and mean nothing
+  Tensor position{};    // [sequences] i32: of the sequence's first row; 0: the slot's old state is not read
   int64_t longest = 0;  // bounds known beforehand: the most rows of one sequence,
   int64_t reach = 0;    // and a position that no row reaches
 };

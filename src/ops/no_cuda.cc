@@ -12,7 +12,7 @@ void linears_cuda(Context&, const Tensor&, std::span<const LinearOutput>) {
 void linear_swiglu_cuda(Context&, const Tensor&, const Linear&, const Linear&, Tensor&) {
   unsupported_device("linear_swiglu");
 }
-size_t linears_scratch_bytes(int64_t, int64_t, int64_t) {
+size_t linears_scratch_bytes(int64_t, int64_t) {
   unsupported_device("linears");
 }
 Result<Linear> linear_to_device(Context&, const Linear&, std::vector<Buffer>&) {

@@ -55,6 +55,14 @@ __device__ inline void barrier_of() {
   asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
 }
 
+/// Four 8x8 matrices of BF16 from their fragments (a row per four lanes), columns written as rows of 16 bytes: lane l
+/// gives the place of column l % 8 of matrix l / 8.
+__device__ inline void store_matrices_turned(void* p, const uint32_t (&m)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(p)),
+               "r"(m[0]), "r"(m[1]), "r"(m[2]), "r"(m[3])
+               : "memory");
+}
+
 /// Copies `bytes` (a multiple of 16) to shared memory; the barrier counts them.
 __device__ inline void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(

@@ -1,7 +1,8 @@
 // How the lanes of a warp read 16 rows of a weight and make tensor-core operands of them, for each weight format.
 //
-// A source walks along the columns in chunks. load() only loads, so that several chunks can be on their way; operand()
-// gives the A fragment of one step (16 columns) of one unit. See nvfp4_fragment.h for which columns those are.
+// A source stands at a tile and counts chunks of columns from one of them. load() only loads, so that several chunks
+// can be on their way; operand() gives the A fragment of one step (16 columns) of one unit. See nvfp4_fragment.h for
+// which columns those are.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -27,6 +28,12 @@ __device__ inline uint4 load_once(const void* p) {
   return v;
 }
 
+__device__ inline uint32_t load_once_32(const void* p) {
+  uint32_t v;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.u32 %0, [%1];" : "=r"(v) : "l"(p));
+  return v;
+}
+
 __device__ inline uint32_t multiply_bf16(uint32_t a, uint32_t b) {
   const __nv_bfloat162 product =
       __hmul2(*reinterpret_cast<__nv_bfloat162*>(&a), *reinterpret_cast<__nv_bfloat162*>(&b));
@@ -39,16 +46,15 @@ struct Nvfp4Source {
     uint4 codes[2];
     uint32_t scales;
   };
-  __device__ Nvfp4Source(const DeviceWeight& w, int tile, int lane) {
-    const int64_t pairs = pairs_of(w.columns);
-    codes_ = w.data + tile * pairs * kPairCodeBytes + lane * 16;
-    scales_ = w.scales + tile * pairs * kPairScaleBytes + lane * 4;
+  __device__ void seek(const DeviceWeight& w, int tile, int chunk, int lane) {
+    const int64_t pair = tile * pairs_of(w.columns) + chunk;
+    codes_ = w.data + pair * kPairCodeBytes + lane * 16;
+    scales_ = w.scales + pair * kPairScaleBytes + lane * 4;
   }
   __device__ void load(int chunk, Chunk& out) const {
-    const uint8_t* p = codes_ + static_cast<int64_t>(chunk) * kPairCodeBytes;
-    out.codes[0] = load_once(p);
-    out.codes[1] = load_once(p + 512);
-    out.scales = __ldg(reinterpret_cast<const uint32_t*>(scales_ + static_cast<int64_t>(chunk) * kPairScaleBytes));
+    out.codes[0] = load_once(codes_ + chunk * kPairCodeBytes);
+    out.codes[1] = load_once(codes_ + chunk * kPairCodeBytes + 512);
+    out.scales = load_once_32(scales_ + chunk * kPairScaleBytes);
   }
   struct Scales {
     uint32_t low, high;  // of rows g and g+8
@@ -73,23 +79,29 @@ struct Nvfp4Source {
 /// Rows g and g+8 of a tile, block c of each unit: where the last tile or unit ends early, zeros.
 template <int kBytes>
 struct RowPairs {
-  __device__ RowPairs(const DeviceWeight& w, int tile, int lane) : columns_(w.columns), block_(lane % 4 * 16) {
-    const int row = tile * kTileRows + lane / 4;
-    const int64_t pitch = static_cast<int64_t>(w.columns) * kBytes;
-    low_ = row < w.rows ? w.data + row * pitch + block_ * kBytes : nullptr;
-    high_ = row + 8 < w.rows ? w.data + (row + 8) * pitch + block_ * kBytes : nullptr;
+  __device__ void seek(const DeviceWeight& w, int tile, int unit, int lane) {
+    const int row = tile * kTileRows + lane / 4, block = lane % 4 * 16 + unit * kUnitColumns;
+    at_ = w.data + (static_cast<int64_t>(row) * w.columns + block) * kBytes;
+    below_ = 8LL * w.columns * kBytes;
+    low_ = row < w.rows;
+    high_ = row + 8 < w.rows;
+    left_ = w.columns - block;
   }
   __device__ void load(int unit, uint4* low, uint4* high) const {
-    const bool inside = unit * kUnitColumns + block_ < columns_;
-    const int64_t at = static_cast<int64_t>(unit) * kUnitColumns * kBytes;
+    const bool inside = left_ > unit * kUnitColumns;
+    const uint8_t* at = at_ + unit * kUnitColumns * kBytes;
 #pragma unroll
     for (int i = 0; i < kBytes; ++i) {
-      low[i] = inside && low_ != nullptr ? load_once(low_ + at + 16 * i) : uint4{};
-      high[i] = inside && high_ != nullptr ? load_once(high_ + at + 16 * i) : uint4{};
+      low[i] = inside && low_ ? load_once(at + 16 * i) : uint4{};
+      high[i] = inside && high_ ? load_once(at + below_ + 16 * i) : uint4{};
     }
   }
-  int columns_, block_;
-  const uint8_t *low_, *high_;
+
+ private:
+  const uint8_t* at_;
+  int64_t below_;
+  int left_;
+  bool low_, high_;
 };
 
 struct Bf16Source {
@@ -97,7 +109,7 @@ struct Bf16Source {
   struct Chunk {
     uint4 low[2], high[2];
   };
-  __device__ Bf16Source(const DeviceWeight& w, int tile, int lane) : rows_(w, tile, lane) {}
+  __device__ void seek(const DeviceWeight& w, int tile, int chunk, int lane) { rows_.seek(w, tile, chunk, lane); }
   __device__ void load(int chunk, Chunk& out) const { rows_.load(chunk, out.low, out.high); }
   struct Scales {};
   __device__ static Scales unit_scales(const Chunk&, int) { return {}; }
@@ -118,7 +130,7 @@ struct Fp8Source {
   struct Chunk {
     uint4 low, high;
   };
-  __device__ Fp8Source(const DeviceWeight& w, int tile, int lane) : rows_(w, tile, lane) {}
+  __device__ void seek(const DeviceWeight& w, int tile, int chunk, int lane) { rows_.seek(w, tile, chunk, lane); }
   __device__ void load(int chunk, Chunk& out) const { rows_.load(chunk, &out.low, &out.high); }
   struct Scales {};
   __device__ static Scales unit_scales(const Chunk&, int) { return {}; }

@@ -27,7 +27,7 @@ void linears(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs
 void linear_swiglu(Context& cx, const Tensor& x, const Linear& gate, const Linear& up, Tensor& y);
 
 /// Bytes of scratch that either op takes from cx.arena on a GPU for up to T rows.
-size_t linears_scratch_bytes(int64_t T, int64_t largest_in, int64_t largest_out);
+size_t linears_scratch_bytes(int64_t T, int64_t largest_in);
 
 /// The weight as the GPU of `cx` holds it (ops/linear/nvfp4_fragment.h), in memory that `buffers` owns from then on.
 /// `unsupported` for what has no GPU kernel: rounded inputs, a low-rank branch, f32 weights, in % 16 != 0.

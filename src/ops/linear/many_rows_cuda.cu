@@ -32,7 +32,7 @@ struct ManyRows {
   Output outputs[kMaxOutputs];
   int count;
   const uint8_t* image;  // [token tiles][units][128 rows][128 bytes]
-  int T, pairs;
+  int T, pairs, items;
 };
 
 /// Where column k of a unit stands in a row of the image: lane 4g+c of step j multiplies the columns 16c+4j+{0,1,2,3}
@@ -67,35 +67,71 @@ __global__ void __launch_bounds__(256) arrange(const __nv_bfloat16* x, int T, in
   }
 }
 
+/// The shared memory of a block: that of sm_90's Shared, which other architectures do not have.
+template <int kTiles, bool kSwiglu>
+constexpr size_t shared_bytes() {
+  constexpr size_t kRows = (kSwiglu ? 1 : kGroups) * kTiles * 64, kUp = kSwiglu ? 64 * 128 * 4 : 128 * 4;
+  return kStages * kStageBytes + kTokens * (kRows + 8) * 2 + kUp + 2 * kStages * 8 + 1024 + 1024;
+}
+
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
+/// A block's piece of work: kRows rows of an output for one tile of tokens. Blocks go from item to item; the tiles of
+/// tokens change fastest, so that blocks that run together share weights.
+template <int kTiles, bool kSwiglu>
+struct Item {
+  static constexpr int kRows = (kSwiglu ? 1 : kGroups) * kTiles * 64;
+  const Output* out;
+  int first_row, token_tile;
+
+  __device__ Item(const ManyRows& p, int index) {
+    const int tokens = (p.T + kTokens - 1) / kTokens, block = index / tokens;
+    token_tile = index % tokens;
+    out = p.outputs;
+    if constexpr (!kSwiglu) {
+      while (out + 1 < p.outputs + p.count && block >= out[1].first_block) ++out;
+    }
+    first_row = (block - out->first_block) * kRows;
+  }
+  __device__ const DeviceWeight& weight(int group) const { return kSwiglu ? out[group].weight : out->weight; }
+  /// The first row of a warpgroup's tile m.
+  __device__ int row(int group, int m) const { return first_row + ((kSwiglu ? 0 : group * kTiles) + m) * 64; }
+};
+
+template <int kTiles, bool kSwiglu>
 struct Shared {
+  static constexpr int kPitch = Item<kTiles, kSwiglu>::kRows + 8;  // of `turned`: rows 16 bytes apart modulo 128
   alignas(1024) uint8_t stages[kStages][kStageBytes];
+  alignas(16) __nv_bfloat16 turned[kTokens][kPitch];  // y on its way out
+  float up[kSwiglu ? 64 : 1][128];                    // from the warpgroup of `up` to that of `gate`
   uint64_t full[kStages], empty[kStages];
 };
 
+template <class Shared>
 __device__ void feed(const ManyRows& p, Shared& s) {
-  const uint8_t* from = p.image + static_cast<int64_t>(blockIdx.x) * p.pairs * kStageBytes;
-  for (int pair = 0; pair < p.pairs; ++pair) {
-    const int stage = pair % kStages, round = pair / kStages;
-    if (round > 0) hopper::barrier_wait(&s.empty[stage], (round - 1) & 1);
-    hopper::barrier_expect(&s.full[stage], kStageBytes);
-    hopper::bulk_copy(s.stages[stage], from + static_cast<int64_t>(pair) * kStageBytes, kStageBytes, &s.full[stage]);
+  int count = 0;
+  const int tokens = (p.T + kTokens - 1) / kTokens;
+  for (int index = static_cast<int>(blockIdx.x); index < p.items; index += static_cast<int>(gridDim.x)) {
+    const uint8_t* from = p.image + static_cast<int64_t>(index % tokens) * p.pairs * kStageBytes;
+    for (int pair = 0; pair < p.pairs; ++pair, ++count) {
+      const int stage = count % kStages, round = count / kStages;
+      if (round > 0) hopper::barrier_wait(&s.empty[stage], (round - 1) & 1);
+      hopper::barrier_expect(&s.full[stage], kStageBytes);
+      hopper::bulk_copy(s.stages[stage], from + static_cast<int64_t>(pair) * kStageBytes, kStageBytes, &s.full[stage]);
+    }
   }
 }
 
-template <class Source, int kTiles>
-__device__ void multiply(const ManyRows& p, const DeviceWeight& w, const int (&tiles)[kTiles], Shared& s, int lane,
+/// sums = the products of a warpgroup's tiles with one tile of tokens; `next` holds the first chunk on entry. `count`
+/// counts the pairs that went through the stages.
+template <class Source, int kTiles, class Shared>
+__device__ void multiply(const ManyRows& p, const Source (&sources)[kTiles], int chunks,
+                         typename Source::Chunk (&next)[kTiles], Shared& s, int lane, int& count,
                          float (&sums)[kTiles][64]) {
   constexpr int kChunks = 2 / Source::kUnits;  // of a pair
-  const int chunks = (w.columns + Source::kUnits * kUnitColumns - 1) / (Source::kUnits * kUnitColumns);
-  typename Source::Chunk next[kTiles];
-#pragma unroll
-  for (int m = 0; m < kTiles; ++m) Source(w, tiles[m], lane).load(0, next[m]);
-
   uint32_t operands[2][kTiles][4];
-  for (int pair = 0; pair < p.pairs; ++pair) {
-    const int stage = pair % kStages;
+  for (int pair = 0; pair < p.pairs; ++pair, ++count) {
+    const int stage = count % kStages;
 #pragma unroll
     for (int part = 0; part < kChunks; ++part) {
       typename Source::Chunk now[kTiles];
@@ -103,9 +139,9 @@ __device__ void multiply(const ManyRows& p, const DeviceWeight& w, const int (&t
 #pragma unroll
       for (int m = 0; m < kTiles; ++m) {
         now[m] = next[m];
-        if (chunk + 1 < chunks) Source(w, tiles[m], lane).load(chunk + 1, next[m]);
+        if (chunk + 1 < chunks) sources[m].load(chunk + 1, next[m]);
       }
-      if (part == 0) hopper::barrier_wait(&s.full[stage], pair / kStages & 1);
+      if (part == 0) hopper::barrier_wait(&s.full[stage], count / kStages & 1);
 #pragma unroll
       for (int unit = 0; unit < Source::kUnits; ++unit) {
         typename Source::Scales scales[kTiles];
@@ -127,13 +163,128 @@ __device__ void multiply(const ManyRows& p, const DeviceWeight& w, const int (&t
           hopper::products_wait<1>();
           // All of the pair before is done once a step of this one is alone.
           if (part == 0 && unit == 0 && step == 0 && pair > 0 && lane == 0) {
-            hopper::barrier_arrive(&s.empty[(pair - 1) % kStages]);
+            hopper::barrier_arrive(&s.empty[(count - 1) % kStages]);
           }
         }
       }
     }
   }
   hopper::products_wait<0>();
+  if (lane == 0) hopper::barrier_arrive(&s.empty[(count - 1) % kStages]);
+}
+
+/// 64 rows of y^T, of which this warp has 16, to their place in `turned`, as BF16.
+template <class Shared>
+__device__ void turn(const float (&y)[64], int row, int lane, Shared& s) {
+  const int matrix = lane / 8, token = matrix / 2 * 8 + lane % 8;
+#pragma unroll
+  for (int i = 0; i < 16; i += 2) {
+    uint32_t part[4];
+#pragma unroll
+    for (int q = 0; q < 4; ++q) {
+      const __nv_bfloat162 two = __floats2bfloat162_rn(y[i * 4 + q * 2], y[i * 4 + q * 2 + 1]);
+      part[q] = *reinterpret_cast<const uint32_t*>(&two);
+    }
+    hopper::store_matrices_turned(&s.turned[i * 8 + token][row + matrix % 2 * 8], part);
+  }
+}
+
+/// `turned` to memory, 16 bytes at a time where the rows of y allow.
+template <int kRows, class Shared>
+__device__ void write(const ManyRows& p, const Output& out, int first_row, int first_token, const Shared& s) {
+  auto* y = static_cast<__nv_bfloat16*>(out.y);
+  const int rows = out.weight.rows;
+  for (int i = threadIdx.x; i < kTokens * (kRows / 8); i += kMultipliers) {
+    const int t = i / (kRows / 8), r = i % (kRows / 8) * 8, row = first_row + r;
+    if (first_token + t >= p.T || row >= rows) continue;
+    const int64_t at = static_cast<int64_t>(first_token + t) * rows + row;
+    if (rows % 8 == 0) {
+      *reinterpret_cast<uint4*>(y + at) = *reinterpret_cast<const uint4*>(&s.turned[t][r]);
+    } else {
+      for (int k = 0; k < 8 && row + k < rows; ++k) y[at + k] = s.turned[t][r + k];
+    }
+  }
+}
+
+/// f32 results straight from their registers: only for small outputs.
+__device__ inline void write_f32(const ManyRows& p, const Output& out, const float (&y)[64], int row, int first_token,
+                                 int lane) {
+  auto* to = static_cast<float*>(out.y);
+#pragma unroll
+  for (int i = 0; i < 64; ++i) {
+    const int r = row + lane / 4 + i % 4 / 2 * 8, t = first_token + i / 4 * 8 + lane % 4 * 2 + i % 2;
+    if (r < out.weight.rows && t < p.T) to[static_cast<int64_t>(t) * out.weight.rows + r] = y[i];
+  }
+}
+
+/// y *= the factors of its two rows.
+__device__ inline void finish(const DeviceWeight& w, int row, float (&y)[64]) {
+  const auto factor = [&](int r) {
+    return w.channel_scale == nullptr ? w.factor : r < w.rows ? w.channel_scale[r] : 0.0f;
+  };
+  const float low = factor(row), high = factor(row + 8);
+#pragma unroll
+  for (int i = 0; i < 64; ++i) y[i] *= i % 4 < 2 ? low : high;
+}
+
+template <class Source, int kTiles, bool kSwiglu>
+__device__ void run(const ManyRows& p, Shared<kTiles, kSwiglu>& s) {
+  using Work = Item<kTiles, kSwiglu>;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = warp / 4;
+  const int own_row = warp % 4 * 16;
+  typename Source::Chunk next[kTiles];
+  Source sources[kTiles];
+  const auto seek = [&](int index) {
+    if (index >= p.items) return;
+    const Work work(p, index);
+    const DeviceWeight& w = work.weight(group);
+#pragma unroll
+    for (int m = 0; m < kTiles; ++m) {
+      const int tile = (work.row(group, m) + own_row) / kTileRows;
+      sources[m].seek(w, min(tile, static_cast<int>(tiles_of(w.rows)) - 1), 0, lane);
+      sources[m].load(0, next[m]);
+    }
+  };
+  const int columns = p.outputs[0].weight.columns, chunk_columns = Source::kUnits * kUnitColumns;
+  const int chunks = (columns + chunk_columns - 1) / chunk_columns;
+  int count = 0;
+  seek(static_cast<int>(blockIdx.x));
+  wait_for_predecessor();
+  for (int index = static_cast<int>(blockIdx.x); index < p.items; index += static_cast<int>(gridDim.x)) {
+    const Work work(p, index);
+    const int first_token = work.token_tile * kTokens;
+    float sums[kTiles][64] = {};
+    multiply<Source, kTiles>(p, sources, chunks, next, s, lane, count, sums);
+    seek(index + static_cast<int>(gridDim.x));
+
+    hopper::barrier_of<kMultipliers>();  // the results before have left
+#pragma unroll
+    for (int m = 0; m < kTiles; ++m) {
+      const int row = work.row(group, m) + own_row;
+      finish(work.weight(group), row + lane / 4, sums[m]);
+      if constexpr (kSwiglu) {
+        const int thread = threadIdx.x % 128;
+        if (m > 0) hopper::barrier_of<kMultipliers>();
+        if (group == 1) {
+#pragma unroll
+          for (int i = 0; i < 64; ++i) s.up[i][thread] = sums[m][i];
+        }
+        hopper::barrier_of<kMultipliers>();
+        if (group == 1) continue;
+#pragma unroll
+        for (int i = 0; i < 64; ++i) {
+          sums[m][i] = sums[m][i] / (1.0f + __expf(-sums[m][i])) * s.up[i][thread];
+        }
+      }
+      if (work.out->y_is_bf16) {
+        turn(sums[m], row - work.first_row, lane, s);
+      } else {
+        write_f32(p, *work.out, sums[m], row, first_token, lane);
+      }
+    }
+    hopper::barrier_of<kMultipliers>();
+    if (work.out->y_is_bf16) write<Work::kRows>(p, *work.out, work.first_row, first_token, s);
+  }
 }
 
 #endif
@@ -142,8 +293,7 @@ template <class Source, int kTiles, bool kSwiglu>
 __global__ void __launch_bounds__(kThreads, 1) many_rows(const __grid_constant__ ManyRows p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ uint8_t raw[];
-  Shared& s = *reinterpret_cast<Shared*>((reinterpret_cast<uintptr_t>(raw) + 1023) & ~uintptr_t{1023});
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = warp / 4;
+  auto& s = *reinterpret_cast<Shared<kTiles, kSwiglu>*>((reinterpret_cast<uintptr_t>(raw) + 1023) & ~uintptr_t{1023});
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       hopper::barrier_init(&s.full[i], 1);
@@ -152,68 +302,25 @@ __global__ void __launch_bounds__(kThreads, 1) many_rows(const __grid_constant__
     hopper::barrier_fence();
   }
   __syncthreads();
-  wait_for_predecessor();
+  static_assert(sizeof(s) + 1024 <= shared_bytes<kTiles, kSwiglu>());
   let_successor_start();
-
-  int index = 0;
-  if constexpr (!kSwiglu) {
-    while (index + 1 < p.count && static_cast<int>(blockIdx.y) >= p.outputs[index + 1].first_block) ++index;
-  }
-  constexpr int kRows = (kSwiglu ? 1 : kGroups) * kTiles * 64;  // of y^T
-  const Output& out = p.outputs[index];
-  const int first_row = (static_cast<int>(blockIdx.y) - out.first_block) * kRows;
-  const int first_token = static_cast<int>(blockIdx.x) * kTokens;
-  if (group == kGroups) {
+  if (threadIdx.x >= kMultipliers) {
     hopper::give_registers<24>();
-    if (threadIdx.x == kMultipliers) feed(p, s);
-    return;
-  }
-  hopper::take_registers<240>();
-  const DeviceWeight& w = kSwiglu ? p.outputs[group].weight : out.weight;
-  const int last = static_cast<int>(tiles_of(w.rows)) - 1;
-  int tiles[kTiles];
-#pragma unroll
-  for (int m = 0; m < kTiles; ++m) {
-    const int row = first_row + (kSwiglu ? 0 : group * kTiles * 64) + m * 64 + warp % 4 * 16;
-    tiles[m] = min(row / kTileRows, last);
-  }
-  float sums[kTiles][64] = {};
-  multiply<Source, kTiles>(p, w, tiles, s, lane, sums);
-
-  constexpr int kPadded = kTokens + 1;
-  // y is written along its rows: the tiles of both warpgroups turn in shared memory, which nobody reads any more.
-  float* results = reinterpret_cast<float*>(s.stages);  // [64 rows of each warpgroup][kPadded]
-#pragma unroll
-  for (int m = 0; m < kTiles; ++m) {
-    hopper::barrier_of<kMultipliers>();
-    float* to = results + (group * 64 + warp % 4 * 16 + lane / 4) * kPadded + lane % 4 * 2;
-#pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      to[i * 8] = sums[m][i * 4];
-      to[i * 8 + 1] = sums[m][i * 4 + 1];
-      to[8 * kPadded + i * 8] = sums[m][i * 4 + 2];
-      to[8 * kPadded + i * 8 + 1] = sums[m][i * 4 + 3];
+    if (threadIdx.x == kMultipliers) {
+      wait_for_predecessor();
+      feed(p, s);
     }
-    hopper::barrier_of<kMultipliers>();
-    constexpr int kTurned = kSwiglu ? 64 : kGroups * 64;
-    for (int i = threadIdx.x; i < kTurned * kTokens; i += kMultipliers) {
-      const int r = i % kTurned, t = i / kTurned;
-      const int row = first_row + (r / 64) * kTiles * 64 + m * 64 + r % 64, token = first_token + t;
-      if (row >= out.weight.rows || token >= p.T) continue;
-      const auto finish = [&](const DeviceWeight& of, int from) {
-        return results[from * kPadded + t] * (of.channel_scale == nullptr ? of.factor : of.channel_scale[row]);
-      };
-      float y = finish(out.weight, r);
-      if constexpr (kSwiglu) y = y / (1.0f + __expf(-y)) * finish(p.outputs[1].weight, r + 64);
-      const int64_t at = static_cast<int64_t>(token) * out.weight.rows + row;
-      if (out.y_is_bf16) {
-        static_cast<__nv_bfloat16*>(out.y)[at] = __float2bfloat16_rn(y);
-      } else {
-        static_cast<float*>(out.y)[at] = y;
-      }
-    }
+  } else {
+    hopper::take_registers<240>();
+    run<Source, kTiles, kSwiglu>(p, s);
   }
 #endif
+}
+
+int multiprocessors(Device device) {
+  int count = 0;
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device.index);
+  return count;
 }
 
 template <class Source, int kTiles, bool kSwiglu>
@@ -224,15 +331,10 @@ void launch_many(Context& cx, ManyRows& p) {
     p.outputs[i].first_block = blocks;
     blocks += (p.outputs[i].weight.rows + kRows - 1) / kRows;
   }
-  const dim3 grid(static_cast<unsigned>((p.T + kTokens - 1) / kTokens), static_cast<unsigned>(blocks));
-  launch(cx, "linears", many_rows<Source, kTiles, kSwiglu>, grid, dim3(kThreads), kStages * kStageBytes + 1024 + 128,
-         p);
-}
-
-int multiprocessors(Device device) {
-  int count = 0;
-  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device.index);
-  return count;
+  p.items = blocks * ((p.T + kTokens - 1) / kTokens);
+  const int most = multiprocessors(cx.device), turns = (p.items + most - 1) / most;
+  launch(cx, "linears", many_rows<Source, kTiles, kSwiglu>, dim3(static_cast<unsigned>((p.items + turns - 1) / turns)),
+         dim3(kThreads), shared_bytes<kTiles, kSwiglu>(), p);
 }
 
 template <class Source, bool kSwiglu>
@@ -260,7 +362,7 @@ void choose_format(Context& cx, ManyRows& p, WeightFormat format) {
 
 }  // namespace
 
-size_t linears_scratch_bytes(int64_t T, int64_t largest_in, int64_t) {
+size_t linears_scratch_bytes(int64_t T, int64_t largest_in) {
   if (T <= kFewRows) return 0;
   return static_cast<size_t>((T + kTokens - 1) / kTokens * kTokens * pairs_of(largest_in) * kPairColumns * 2);
 }
