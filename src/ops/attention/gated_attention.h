@@ -28,9 +28,9 @@ struct GatedAttentionWeights {
 void gated_attention(Context& cx, const Batch& batch, const Tensor& q_gate, const Tensor& k, const Tensor& v,
                      const GatedAttentionWeights& w, Tensor& keys, Tensor& values, Tensor& y);
 
-/// What it takes of a GPU's arena for T = rows, nh = heads, D = size and the bounds of `batch`, whose tensors are not
-/// read. Most of it are partial results of the sequences of up to 16 rows: one of nh*D floats per row and 128 positions
-/// below `reach`. A call that mixes such sequences with longer ones must allow each of them 16 rows.
-size_t gated_attention_scratch_bytes(int64_t rows, const Batch& batch, int64_t heads, int64_t size);
+/// What it takes of a GPU's arena for T = rows, nh = heads, nkv = kv_heads, D = size and the bounds of `batch`, whose
+/// tensors are not read. Most of it are partial results of the sequences of up to 16 rows: one of nh*D floats per row
+/// and 128 positions below `reach`. A call that mixes such sequences with longer ones must allow each of them 16 rows.
+size_t gated_attention_scratch_bytes(int64_t rows, const Batch& batch, int64_t heads, int64_t kv_heads, int64_t size);
 
 }  // namespace nibble::ops
