@@ -6,25 +6,18 @@ namespace {
 
 constexpr int kD = kFastSize, kThreads = 128;
 constexpr int kColumns = 64, kColumnThreads = kColumns / 4, kGroups = kThreads / kColumnThreads;
+constexpr int kAtOnce = 32 / kGroups;  // parts of a group per round
 
-/// The fold of a block's values; every thread gets it.
-template <class Fold>
-__device__ float fold_block(float x, float* of_warps, Fold fold) {
+__device__ float warp_max(float x) {
 #pragma unroll
-  for (int lane = 16; lane > 0; lane /= 2) x = fold(x, __shfl_xor_sync(0xFFFFFFFF, x, lane));
-  if (lane_id() == 0) of_warps[warp_id()] = x;
-  __syncthreads();
-  x = of_warps[0];
-#pragma unroll
-  for (int i = 1; i < kThreads / 32; ++i) x = fold(x, of_warps[i]);
+  for (int lane = 16; lane > 0; lane /= 2) x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFF, x, lane));
   return x;
 }
 
-/// A block has kColumns elements of one head of one row: 16 threads side by side, in 8 groups that share the parts.
+/// A block has kColumns elements of one head of one row: 16 threads side by side, in 8 groups that share the parts. A
+/// warp goes through the scales of all parts, 32 at a time, a part per lane.
 template <bool kShort>
 __global__ void __launch_bounds__(kThreads) combine(const __grid_constant__ AttentionOperands a) {
-  extern __shared__ float factors[];  // [parts.count]
-  __shared__ float largest_of_warps[kThreads / 32], sum_of_warps[kThreads / 32];
   __shared__ float4 of_groups[kGroups][kColumnThreads];
   const Partials& parts = kShort ? a.pieces : a.splits;
   const int thread = threadIdx.x, group = thread / kColumnThreads, head = blockIdx.y;
@@ -52,29 +45,41 @@ __global__ void __launch_bounds__(kThreads) combine(const __grid_constant__ Atte
   let_successor_start();
   if (!some) return;
 
-  float maximum = -INFINITY;
-  for (int i = thread; i < count; i += kThreads) maximum = fmaxf(maximum, parts.scale[from + i].x);
-  maximum = fold_block(maximum, largest_of_warps, [](float x, float z) { return fmaxf(x, z); });
+  const int lane = lane_id();
+  const auto scale_of = [&](int part) { return part < count ? parts.scale[from + part] : make_float2(-INFINITY, 0); };
+  const auto load = [&](float4(&x)[kAtOnce], int first) {
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int part = first + i * kGroups + group;
+      x[i] = part < count ? *reinterpret_cast<const float4*>(parts.y + (from + part) * kD + column) : float4{};
+    }
+  };
+  float4 x[kAtOnce], y{};
+  load(x, 0);
+  float maximum = scale_of(lane).x;
+#pragma unroll 4
+  for (int part = 32 + lane; part < count; part += 32) maximum = fmaxf(maximum, parts.scale[from + part].x);
+  maximum = warp_max(maximum);
   float sum = 0;
-  for (int i = thread; i < count; i += kThreads) {
-    const float2 scale = parts.scale[from + i];
+  for (int first = 0; first < count; first += 32) {
+    float4 next[kAtOnce];
+    load(next, first + 32);
+    const float2 scale = scale_of(first + lane);
     const float factor = exp2_fast(scale.x - maximum);
-    factors[i] = factor;
     sum = fmaf(factor, scale.y, sum);
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const float f = __shfl_sync(0xFFFFFFFF, factor, i * kGroups + group);
+      if (kShort || f != 0) {  // else keys beyond the row, of which nothing may have been written
+        y.x = fmaf(f, x[i].x, y.x);
+        y.y = fmaf(f, x[i].y, y.y);
+        y.z = fmaf(f, x[i].z, y.z);
+        y.w = fmaf(f, x[i].w, y.w);
+      }
+      x[i] = next[i];
+    }
   }
-  sum = fold_block(sum, sum_of_warps, [](float x, float z) { return x + z; });
-
-  float4 y{};
-#pragma unroll 8
-  for (int i = group; i < count; i += kGroups) {
-    const float factor = factors[i];
-    if (!kShort && factor == 0) continue;  // keys beyond the row, of which nothing may have been written
-    const float4 x = *reinterpret_cast<const float4*>(parts.y + (from + i) * kD + column);
-    y.x = fmaf(factor, x.x, y.x);
-    y.y = fmaf(factor, x.y, y.y);
-    y.z = fmaf(factor, x.z, y.z);
-    y.w = fmaf(factor, x.w, y.w);
-  }
+  sum = warp_sum(sum);
   of_groups[group][thread % kColumnThreads] = y;
   __syncthreads();
   if (group != 0) return;
@@ -97,13 +102,12 @@ __global__ void __launch_bounds__(kThreads) combine(const __grid_constant__ Atte
 
 void attention_add_pieces(Context& cx, const AttentionOperands& a) {
   launch(cx, "gated_attention: combine", combine<true>,
-         dim3(static_cast<unsigned>(a.sequences * a.row_bound), a.heads, kD / kColumns), kThreads,
-         static_cast<size_t>(a.pieces.count) * sizeof(float), a);
+         dim3(static_cast<unsigned>(a.sequences * a.row_bound), a.heads, kD / kColumns), kThreads, 0, a);
 }
 
 void attention_add_splits(Context& cx, const AttentionOperands& a, int64_t rows) {
   launch(cx, "gated_attention: combine", combine<false>, dim3(static_cast<unsigned>(rows), a.heads, kD / kColumns),
-         kThreads, static_cast<size_t>(a.splits.count) * sizeof(float), a);
+         kThreads, 0, a);
 }
 
 }  // namespace nibble::ops

@@ -61,15 +61,19 @@ __device__ inline Sequence sequence_at(const AttentionOperands& a, int index) {
   return {index, begin, a.begin[index + 1] - begin, a.slot[index], a.position[index]};
 }
 
-/// The sequence of a row; slot -1 for a row of none. A whole warp asks for the same row.
+/// The sequence of a row; slot -1 for a row of none. A whole warp asks for the same row, and reads all that it may need
+/// at once.
 __device__ inline Sequence sequence_of_row(const AttentionOperands& a, int row) {
-  int index = 0;
   for (int first = 0; first < a.sequences; first += 32) {
-    const int i = first + lane_id();
-    index += __popc(__ballot_sync(0xFFFFFFFF, i < a.sequences && a.begin[i + 1] <= row));
+    const int index = min(first + lane_id(), a.sequences - 1);
+    const Sequence s = sequence_at(a, index);
+    const unsigned later = __ballot_sync(0xFFFFFFFF, s.begin + s.rows > row);
+    if (later == 0) continue;
+    const int lane = __ffs(static_cast<int>(later)) - 1;
+    return {first + lane, __shfl_sync(0xFFFFFFFF, s.begin, lane), __shfl_sync(0xFFFFFFFF, s.rows, lane),
+            __shfl_sync(0xFFFFFFFF, s.slot, lane), __shfl_sync(0xFFFFFFFF, s.position, lane)};
   }
-  if (index == a.sequences) return {index, 0, 0, -1, 0};
-  return sequence_at(a, index);
+  return {a.sequences, 0, 0, -1, 0};
 }
 
 /// Element 0 of a kv head at a position; positions are kv_heads * size elements apart.

@@ -94,6 +94,10 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Atten
     add_values(y, s, values);
     __syncthreads();
   }
+  load_gate<kRows>(a, t, warp_id() * 16, queries);
+  copies_commit();
+  copies_wait<0>();
+  __syncwarp();
   write_rows<kRows>(a, t, warp_id() * 16, softmax, y, shared);
 }
 

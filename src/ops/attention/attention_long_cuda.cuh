@@ -94,15 +94,25 @@ template <int kThreads>
 __device__ void load_key_tile(const AttentionOperands& a, const RowTile& t, const bf16* cache, int tile, uint32_t to) {
   const int last = t.sequence.position + t.sequence.rows - 1;
   const int64_t stride = int64_t{a.kv_heads} * kLongSize;
-#pragma unroll 4
-  for (int i = threadIdx.x; i < kTileKeys * kChunks; i += kThreads) {
-    const int row = i / kChunks, chunk = i % kChunks;
-    copy_async(to + tile_offset<kTileKeys>(row, chunk), cache + min(tile * kTileKeys + row, last) * stride + chunk * 8);
+  constexpr int kRowsAtOnce = kThreads / kChunks;
+  const int row = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks, first = tile * kTileKeys;
+  const bf16* const from = cache + chunk * 8;
+  if (first + kTileKeys - 1 <= last) {
+    const bf16* next = from + (first + row) * stride;
+#pragma unroll
+    for (int i = 0; i < kTileKeys; i += kRowsAtOnce, next += kRowsAtOnce * stride) {
+      copy_async(to + tile_offset<kTileKeys>(row + i, chunk), next);
+    }
+  } else {
+    for (int i = 0; i < kTileKeys; i += kRowsAtOnce) {
+      copy_async(to + tile_offset<kTileKeys>(row + i, chunk), from + min(first + row + i, last) * stride);
+    }
   }
 }
 
 /// A thread's part of 16 rows, in the layout of the results of mma: rows g and g + 8 of its warp, with g = lane / 4.
 struct OnlineSoftmax {
+  static constexpr float kSlack = 8;
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
   float keep[2];  // the factor of what was summed before the last tile
 
@@ -123,7 +133,9 @@ struct OnlineSoftmax {
       }
       larger = fmaxf(larger, __shfl_xor_sync(0xFFFFFFFF, larger, 1));
       larger = fmaxf(larger, __shfl_xor_sync(0xFFFFFFFF, larger, 2));
-      larger = fmaxf(maximum[half], larger * scale);
+      // Weights may grow to 2^kSlack before the maximum moves: y is then seldom rescaled.
+      larger *= scale;
+      larger = larger > maximum[half] + kSlack ? larger : maximum[half];
       const float base = kBorder && larger == -INFINITY ? 0.0f : larger;  // a row that sees none of these keys
       keep[half] = exp2_fast(maximum[half] - base);
       maximum[half] = larger;
@@ -141,6 +153,7 @@ struct OnlineSoftmax {
     }
   }
   __device__ void rescale(float (&y)[kLongSize / 8][4]) const {
+    if (__all_sync(0xFFFFFFFF, keep[0] == 1 && keep[1] == 1)) return;
 #pragma unroll
     for (int j = 0; j < kLongSize / 8; ++j) {
 #pragma unroll
@@ -178,19 +191,27 @@ __device__ inline void write_partial_rows(const AttentionOperands& a, const RowT
   }
 }
 
-/// The same as the result: times the gate, rounded, and written. Gate and result pass
-/// through the warp's rows of `tile`, so that memory sees whole rows.
+/// The gate of a warp's 16 rows comes to where their q was, which no warp reads any more. The warp waits for the
+/// copies.
+template <int kRows>
+__device__ void load_gate(const AttentionOperands& a, const RowTile& t, int base, uint32_t to) {
+  if (a.q_stride == kLongSize || a.splits.count > 1) return;
+#pragma unroll 4
+  for (int i = 0; i < 16; ++i) {
+    const int at = min(t.first + base + i, t.rows - 1);
+    copy_async(to + tile_offset<kRows>(base + i, lane_id()),
+               a.q_gate + head_row(a, t, at) * a.q_stride + kLongSize + lane_id() * 8);
+  }
+}
+
+/// The same as the result: times the gate, which load_gate brought to `tile`, rounded, and written. The result passes
+/// through the gate's place, so that memory sees whole rows.
 template <int kRows>
 __device__ void write_finished_rows(const AttentionOperands& a, const RowTile& t, int base,
                                     const OnlineSoftmax& softmax, const float (&y)[kLongSize / 8][4], char* tile) {
   const int lane = lane_id(), g = lane / 4, c = lane % 4;
   const bool gated = a.q_stride > kLongSize;
   const int count = min(16, t.rows - t.first - base);
-  for (int i = 0; gated && i < count; ++i) {
-    const bf16* const gate = a.q_gate + head_row(a, t, t.first + base + i) * a.q_stride + kLongSize;
-    *reinterpret_cast<uint4*>(tile + tile_offset<kRows>(base + i, lane)) =
-        *reinterpret_cast<const uint4*>(gate + lane * 8);
-  }
   __syncwarp();
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -207,6 +228,7 @@ __device__ void write_finished_rows(const AttentionOperands& a, const RowTile& t
     }
   }
   __syncwarp();
+#pragma unroll 4
   for (int i = 0; i < count; ++i) {
     *reinterpret_cast<uint4*>(a.y + head_row(a, t, t.first + base + i) * kLongSize + lane * 8) =
         *reinterpret_cast<const uint4*>(tile + tile_offset<kRows>(base + i, lane));

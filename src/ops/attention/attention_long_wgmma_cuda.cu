@@ -158,9 +158,6 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ At
 
   for (int tile = t.begin; tile + 1 < t.end; ++tile) {
     next_tile();
-    load_values(tile + 1);
-    load_keys(tile + 2);
-    copies_commit();
     keep_in_order(s);
     keep_in_order(y);
     keep_in_order(weights);
@@ -169,6 +166,9 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ At
     products_commit();
     add_values(y, weights, values + tile % 2 * kKeyTileBytes);
     products_commit();
+    load_values(tile + 1);
+    load_keys(tile + 2);
+    copies_commit();
     products_wait<1>();
     keep_in_order(s);
     weigh(s, tile + 1);
@@ -185,9 +185,12 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ At
   products_begin();
   add_values(y, weights, values + (t.end - 1) % 2 * kKeyTileBytes);
   products_commit();
+  load_gate<kRows>(a, t, warp_id() * 16, queries);
+  copies_commit();
   products_wait<0>();
   keep_in_order(y);
-  __syncthreads();
+  copies_wait<0>();
+  __syncwarp();
   write_rows<kRows>(a, t, warp_id() * 16, softmax, y, shared);
 }
 
