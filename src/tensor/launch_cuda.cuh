@@ -5,6 +5,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <utility>
+
 #include "tensor/context.h"
 
 namespace nibble {
@@ -13,26 +15,36 @@ inline cudaStream_t cuda_stream(const Context& cx) {
   return static_cast<cudaStream_t>(cx.stream->native());
 }
 
-/// Queues a kernel. With programmatic dependent launch the blocks start while the kernel before still runs: whatever
-/// the kernel reads of its predecessors' results, and whatever it writes, stands behind wait_for_predecessor().
+/// Queues a kernel whose blocks work in clusters of `cluster`, which divides the grid. With programmatic dependent
+/// launch the blocks start while the kernel before still runs: whatever the kernel reads of its predecessors' results,
+/// and whatever it writes, stands behind wait_for_predecessor().
 template <class... Parameters, class... Arguments>
-void launch(const Context& cx, const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
-            Arguments&&... arguments) {
+void launch_clusters(const Context& cx, const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 cluster,
+                     dim3 block, size_t shared, Arguments&&... arguments) {
   if (shared > 48 << 10) {
     cx.stream->note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
                     op);
   }
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2]{};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {cluster.x, cluster.y, cluster.z};
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared;
   config.stream = cuda_stream(cx);
-  config.attrs = &attribute;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = cluster.x * cluster.y * cluster.z > 1 ? 2 : 1;
   cx.stream->note(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), op);
+}
+
+/// The same without clusters.
+template <class... Parameters, class... Arguments>
+void launch(const Context& cx, const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
+            Arguments&&... arguments) {
+  launch_clusters(cx, op, kernel, grid, dim3(1), block, shared, std::forward<Arguments>(arguments)...);
 }
 
 #ifdef __CUDACC__

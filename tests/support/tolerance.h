@@ -20,6 +20,9 @@ constexpr Tolerance kExact{"exact", 0};
 /// The value is that of CTranslate2's operator tests.
 constexpr Tolerance kF32Op{"f32_op", 1e-5};
 
+/// A result that is rounded to BF16 once, from f32 sums and __expf.
+constexpr Tolerance kBf16Rounding{"bf16_rounding", 0x1p-8};
+
 /// The delta rule carries rounding through its state for up to 200 tokens and, chunked, through a triangular inverse;
 /// the specification asks for 1e-4 in f32.
 constexpr Tolerance kGatedDelta{"gated_delta", 1e-4};

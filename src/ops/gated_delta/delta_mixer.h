@@ -23,11 +23,20 @@ struct DeltaMixerWeights {
 /// shapes   mix [T,CD]   z, y [T,Hv,Dv]   a, b [T,Hv] f32   conv_state [slots,3,CD] f32   S [slots,Hv,Dk,Dv] f32
 ///          CD = 2*Hk*Dk + Hv*Dv, Hv a multiple of Hk
 ///          mix, z, y: f32 on a CPU, bf16 on a GPU
-/// numeric  f32 inside, y is rounded once; on a GPU the products of sequences longer than 16 rows have BF16 operands.
+///          on a GPU Dk, Dv <= 256, and a value head's columns in slices of 64 times Hv/Hk must not exceed 8
+/// numeric  f32 inside, y is rounded once; on a GPU with Dk = Dv = 128 the products of sequences longer than 16 rows
+///          have BF16 operands.
 ///          A row's bits depend on its sequence alone, and for sequences up to 16 rows not on how calls cut it.
 /// effects  writes y, updates conv_state and S of the batch's slots; a sequence at position 0 begins from zeros;
-///          scratch from cx.arena
+///          scratch from cx.arena, on a GPU delta_mixer_scratch_bytes.
+///          On a GPU the batch's numbers, conv_state and S are read before the kernels in front have ended. What writes
+///          them must be separated from this call by more than kernels: by a copy or the end of a graph, as the numbers
+///          of a new step are.
 void delta_mixer(Context& cx, const Batch& batch, const Tensor& mix, const Tensor& z, const Tensor& a, const Tensor& b,
                  const DeltaMixerWeights& w, Tensor& conv_state, Tensor& S, Tensor& y);
+
+/// Scratch that delta_mixer takes on a GPU, for batches within these bounds.
+size_t delta_mixer_scratch_bytes(int64_t rows, int64_t sequences, int64_t longest, int64_t key_heads, int64_t heads,
+                                 int64_t key_size, int64_t value_size);
 
 }  // namespace nibble::ops

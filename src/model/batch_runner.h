@@ -1,0 +1,73 @@
+// BatchRunner: a model on one device with the states of several sequences: it reads prompts and lets all sequences say
+// one token at once.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+
+#include "model/batch_forward.h"
+
+namespace nibble::model {
+
+struct RunnerOptions {
+  int64_t slots = 1;            // sequences at a time, at most 64
+  int64_t capacity = 0;         // tokens of a sequence
+  int64_t prefill_rows = 2048;  // tokens of a prompt that are read at once
+  bool graphs = true;           // steps are recorded once and replayed
+};
+
+/// A sequence that goes on: its last token is not yet in its state.
+struct Speaker {
+  int64_t slot = 0;
+  int64_t position = 0;  // of `id`
+  int32_t id = 0;
+};
+
+/// Not thread-safe. All memory is reserved when it is made; nothing allocates afterwards.
+class BatchRunner {
+ public:
+  /// `weights` are those of the context's device and, like the context, outlive the runner. ids with allowed[id] == 0
+  /// are never chosen; empty: all may be.
+  static Result<std::unique_ptr<BatchRunner>> create(Context& cx, const Weights& weights, const RunnerOptions& options,
+                                                     std::span<const uint8_t> allowed = {});
+
+  /// Bytes that create() will reserve on the device beside the weights.
+  static uint64_t bytes_needed(const Config& config, const RunnerOptions& options);
+
+  /// Reads ids into a slot behind the `position` tokens it holds. The logits of the last id are then row 0.
+  Status read(int64_t slot, int64_t position, std::span<const int32_t> ids);
+
+  /// Whose tokens the next step() is about; at most `slots` of them.
+  Status set(std::span<const Speaker> speakers);
+  /// One token forward for all of them: row i of the logits is speaker i's, and the likeliest next id takes the place
+  /// of the last, a position further: step() may follow step().
+  Status step();
+
+  /// Of the last read() or step(); on the device. Rows [B,V] f32.
+  Tensor logits() const { return logits_; }
+  /// The likeliest ids after the last read() (one) or step(); waits for the device.
+  Status chosen(std::span<int32_t> ids);
+  Status wait();
+
+  const Slots& slots() const { return slots_; }
+
+ private:
+  BatchRunner(Context& cx, const Weights& weights, const RunnerOptions& options)
+      : cx_(cx), weights_(weights), options_(options) {}
+  Status reserve(std::span<const uint8_t> allowed);
+  void copy(std::span<const int32_t> from, const Tensor& to);
+  void run_step(int64_t rows, int64_t reach);
+
+  Context& cx_;
+  const Weights& weights_;
+  const RunnerOptions options_;
+  Slots slots_;
+  Buffer memory_;
+  Tensor ids_, begin_, slot_, position_;  // i32
+  Tensor logits_, hidden_, allowed_;
+  int64_t rows_ = 0, deepest_ = 0;                                        // of the speakers
+  std::map<std::pair<int64_t, int64_t>, std::unique_ptr<Graph>> graphs_;  // by rows and reach
+};
+
+}  // namespace nibble::model

@@ -1,0 +1,23 @@
+#include "ops/linear/linears.h"
+
+#include "ops/linear/linears_backends.h"
+#include "tensor/dispatch.h"
+
+namespace nibble::ops {
+
+void linears(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs) {
+  NIBBLE_CHECK(!outputs.empty() && outputs.size() <= 4 && x.rank() == 2);
+  for (const LinearOutput& o : outputs) {
+    NIBBLE_CHECK(o.weight->in == x.dim(1) && o.y.shape() == Shape({x.dim(0), o.weight->out}));
+    NIBBLE_CHECK(o.y.device() == x.device());
+  }
+  if (x.dim(0) > 0) NIBBLE_DISPATCH(x.device(), linears, cx, x, outputs);
+}
+
+void linear_swiglu(Context& cx, const Tensor& x, const Linear& gate, const Linear& up, Tensor& y) {
+  NIBBLE_CHECK(x.rank() == 2 && gate.in == x.dim(1) && up.in == gate.in && up.out == gate.out);
+  NIBBLE_CHECK(y.shape() == Shape({x.dim(0), gate.out}) && y.device() == x.device());
+  if (x.dim(0) > 0) NIBBLE_DISPATCH(x.device(), linear_swiglu, cx, x, gate, up, y);
+}
+
+}  // namespace nibble::ops

@@ -1,0 +1,36 @@
+// linears: several products of one input, and products with what directly follows them. A GPU does each in one launch.
+#pragma once
+
+#include <span>
+
+#include "ops/linear/linear.h"
+
+namespace nibble::ops {
+
+struct LinearOutput {
+  const Linear* weight;  // [out,in], the same `in` for all
+  Tensor y;              // [T,out] f32, or bf16 on a GPU
+};
+
+/// linears:  y_i = linear(x, weight_i) for each output.
+/// shapes   x [T,in] f32 on a CPU, bf16 on a GPU   1 to 4 outputs   T >= 0
+/// numeric  as linear. On a GPU products have BF16 operands, which hold every NVFP4 and FP8 weight exactly, and f32
+///          sums in an order that depends on (out, in) alone: for T <= 64 a row's bits depend on that row alone.
+///          Each y is rounded once.
+/// effects  writes the y, which alias nothing; scratch from cx.arena
+void linears(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs);
+
+/// linear_swiglu:  y = silu(g) * u,  g = linear(x, gate), u = linear(x, up)
+/// shapes   x [T,in]   gate, up [I,in]   y [T,I]; x and y f32 on a CPU, bf16 on a GPU
+/// numeric  as linears; on a GPU g and u are f32 for T <= 64 and rounded to BF16 beyond
+/// effects  writes y, which aliases nothing; scratch from cx.arena
+void linear_swiglu(Context& cx, const Tensor& x, const Linear& gate, const Linear& up, Tensor& y);
+
+/// Bytes of scratch that either op takes from cx.arena on a GPU for up to T rows.
+size_t linears_scratch_bytes(int64_t T, int64_t largest_in, int64_t largest_out);
+
+/// The weight as the GPU of `cx` holds it (ops/linear/nvfp4_fragment.h), in memory that `buffers` owns from then on.
+/// `unsupported` for what has no GPU kernel: rounded inputs, a low-rank branch, f32 weights, in % 16 != 0.
+Result<Linear> linear_to_device(Context& cx, const Linear& w, std::vector<Buffer>& buffers);
+
+}  // namespace nibble::ops

@@ -1,0 +1,158 @@
+#include "ops/linear/linears.h"
+
+#include "ops/activation/swiglu.h"
+#include "tests/support/cuda_test.h"
+#include "tests/support/oracle/linear.h"
+#include "tests/support/weights.h"
+
+namespace nibble {
+namespace {
+
+using ops::WeightFormat;
+using test::DeviceTensor;
+using test::TestTensor;
+using test::TestWeight;
+
+TEST(Linears, AreTheirLinearsOneByOne) {
+  test::TestContext context;
+  Rng rng(171);
+  const TestWeight a = test::random_weight(rng, WeightFormat::nvfp4, 48, 96);
+  const TestWeight b = test::random_weight(rng, WeightFormat::bf16, 48, 96);
+  for (const int64_t t : test::kTokenCounts) {
+    const TestTensor x = TestTensor::normal(rng, {t, 96});
+    TestTensor ya({t, 48}), yb({t, 48}), fused({t, 48}), expected_a({t, 48}), expected_b({t, 48});
+    const ops::LinearOutput both[] = {{&a.linear, ya.view}, {&b.linear, yb.view}};
+    ops::linears(context.cx, x.view, both);
+    ops::linear_swiglu(context.cx, x.view, a.linear, b.linear, fused.view);
+    ops::linear(context.cx, x.view, a.linear, expected_a.view);
+    ops::linear(context.cx, x.view, b.linear, expected_b.view);
+    test::expect_same_bits(ya.view, expected_a.view, "a");
+    test::expect_same_bits(yb.view, expected_b.view, "b");
+    ops::swiglu(context.cx, expected_a.view, expected_b.view, expected_a.view);
+    test::expect_same_bits(fused.view, expected_a.view, "swiglu");
+  }
+}
+
+// Row counts around every border of the kernels.
+const std::vector<int64_t> kCudaTokens = {1, 2, 7, 8, 9, 16, 17, 32, 33, 64, 65, 127, 128, 129, 300};
+
+struct Case {
+  WeightFormat format;
+  int64_t out, in;
+  bool by_channel = false;
+};
+// Tiles and pairs that are full, cut and alone; the micro models' sizes; more columns than eight slices hold at a time.
+const std::vector<Case> kCudaCases = {
+    {WeightFormat::nvfp4, 96, 64},   {WeightFormat::nvfp4, 33, 272},     {WeightFormat::nvfp4, 1, 16},
+    {WeightFormat::nvfp4, 512, 256}, {WeightFormat::nvfp4, 272, 5136},   {WeightFormat::bf16, 96, 64},
+    {WeightFormat::bf16, 33, 272},   {WeightFormat::bf16, 256, 1040},    {WeightFormat::fp8, 96, 64},
+    {WeightFormat::fp8, 33, 272},    {WeightFormat::fp8, 49, 816, true},
+};
+
+TestWeight weight_of(Rng& rng, const Case& c) {
+  return c.by_channel ? test::random_fp8_by_channel(rng, c.out, c.in) : test::random_weight(rng, c.format, c.out, c.in);
+}
+
+// engine.md 12: an ulp of the output type, and 2^-20 of what was added up.
+void expect_product(const TestTensor& y, const oracle::Product<double>& expected, const char* what) {
+  for (size_t i = 0; i < expected.y.size(); ++i) {
+    const double got = y.values()[i], error = std::abs(got - expected.y[i]);
+    ASSERT_TRUE(error <= 0x1p-20 * expected.magnitudes[i] + 0x1p-23 * std::abs(expected.y[i]))
+        << what << " " << i << ": expected " << expected.y[i] << ", got " << got;
+  }
+}
+
+TEST(Linears, MeetTheOracleOnCuda) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  Rng rng(172);
+  for (const Case& c : kCudaCases) {
+    SCOPED_TRACE(fmt::format("format {} [{},{}]", static_cast<int>(c.format), c.out, c.in));
+    const TestWeight w = weight_of(rng, c);
+    std::vector<Buffer> buffers;
+    const auto on_device = ops::linear_to_device(gpu.cx, w.linear, buffers);
+    ASSERT_TRUE(on_device.ok()) << on_device.status().text();
+    for (const int64_t t : kCudaTokens) {
+      const TestTensor x = test::to_bf16(TestTensor::normal(rng, {t, c.in}));
+      DeviceTensor dx(gpu, x), y(gpu, TestTensor({t, c.out})), y16(gpu, TestTensor({t, c.out}, DType::bf16));
+      const ops::LinearOutput outputs[] = {{&*on_device, y.view}, {&*on_device, y16.view}};
+      ops::linears(gpu.cx, dx.view, outputs);
+      const auto expected =
+          oracle::linear(test::to_f32(x).doubles(), w.decoded, static_cast<size_t>(c.in), w.factors());
+      const TestTensor& got = y.fetch();
+      expect_product(got, expected, fmt::format("T {}: y", t).c_str());
+      const TestTensor& rounded = y16.fetch();
+      for (int64_t i = 0; i < t * c.out; ++i) {
+        ASSERT_EQ(rounded.view.bf16()[i], f32_to_bf16(got.view.f32()[i])) << "rounded once";
+      }
+    }
+  }
+}
+
+TEST(Linears, SwigluMeetsTheOracleOnCuda) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  Rng rng(173);
+  for (const WeightFormat format : {WeightFormat::nvfp4, WeightFormat::bf16, WeightFormat::fp8}) {
+    TestWeight gate = test::random_weight(rng, format, 200, 272), up = test::random_weight(rng, format, 200, 272);
+    // Sums of about one, where SiLU bends.
+    gate.linear.tensor_scale = up.linear.tensor_scale = format == WeightFormat::nvfp4 ? 0.0003f : 0.0004f;
+    if (format == WeightFormat::bf16) gate.linear.tensor_scale = up.linear.tensor_scale = 1;
+    std::vector<Buffer> buffers;
+    const auto dgate = ops::linear_to_device(gpu.cx, gate.linear, buffers);
+    const auto dup = ops::linear_to_device(gpu.cx, up.linear, buffers);
+    ASSERT_TRUE(dgate.ok() && dup.ok());
+    for (const int64_t t : kCudaTokens) {
+      const TestTensor x = test::to_bf16(TestTensor::normal(rng, {t, 272}));
+      DeviceTensor dx(gpu, x), y(gpu, TestTensor({t, 200}, DType::bf16));
+      ops::linear_swiglu(gpu.cx, dx.view, *dgate, *dup, y.view);
+      const auto xs = test::to_f32(x).doubles();
+      const auto g = oracle::linear(xs, gate.decoded, 272, gate.factors()).y;
+      const auto u = oracle::linear(xs, up.decoded, 272, up.factors()).y;
+      std::vector<double> expected(g.size());
+      for (size_t i = 0; i < g.size(); ++i) expected[i] = g[i] / (1 + std::exp(-g[i])) * u[i];
+      test::expect_close(test::to_f32(y.fetch()), expected, test::kBf16Rounding, fmt::format("T {}", t).c_str());
+    }
+  }
+}
+
+TEST(Linears, RowsOfSmallBatchesKeepTheirBitsOnCuda) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  Rng rng(174);
+  for (const Case& c : kCudaCases) {
+    const TestWeight w = weight_of(rng, c);
+    std::vector<Buffer> buffers;
+    const auto on_device = ops::linear_to_device(gpu.cx, w.linear, buffers);
+    ASSERT_TRUE(on_device.ok());
+    DeviceTensor x(gpu, test::to_bf16(TestTensor::normal(rng, {64, c.in})));
+    DeviceTensor alone(gpu, TestTensor({64, c.out})), together(gpu, TestTensor({64, c.out}));
+    for (int64_t t = 0; t < 64; ++t) {
+      const ops::LinearOutput one[] = {{&*on_device, alone.view.rows(t, t + 1)}};
+      ops::linears(gpu.cx, x.view.rows(t, t + 1), one);
+    }
+    const Tensor expected = alone.fetch().view;
+    for (const int64_t piece : {2, 8, 11, 16, 32, 64}) {
+      for (int64_t t = 0; t < 64; t += piece) {
+        const int64_t end = std::min<int64_t>(t + piece, 64);
+        const ops::LinearOutput some[] = {{&*on_device, together.view.rows(t, end)}};
+        ops::linears(gpu.cx, x.view.rows(t, end), some);
+      }
+      test::expect_same_bits(together.fetch().view, expected, fmt::format("{} rows at a time", piece).c_str());
+    }
+  }
+}
+
+TEST(Linears, WhatHasNoKernelIsRefusedAtTheDoor) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  Rng rng(175);
+  std::vector<Buffer> buffers;
+  TestWeight w = test::random_weight(rng, WeightFormat::f32, 16, 16);
+  EXPECT_EQ(ops::linear_to_device(gpu.cx, w.linear, buffers).status().code(), Code::unsupported);
+  w = test::random_weight(rng, WeightFormat::bf16, 16, 17);
+  EXPECT_EQ(ops::linear_to_device(gpu.cx, w.linear, buffers).status().code(), Code::unsupported);
+  w = test::random_weight(rng, WeightFormat::nvfp4, 16, 16);
+  w.linear.inputs = ops::InputRounding::nvfp4_token;
+  EXPECT_EQ(ops::linear_to_device(gpu.cx, w.linear, buffers).status().code(), Code::unsupported);
+  EXPECT_TRUE(buffers.empty());
+}
+
+}  // namespace
+}  // namespace nibble

@@ -1,0 +1,97 @@
+// Weights on their way to a GPU: NVFP4 in the order of nvfp4_fragment.h, everything else as it is stored.
+#include <algorithm>
+
+#include "ops/linear/linears.h"
+#include "ops/linear/nvfp4_fragment.h"
+#include "tensor/launch_cuda.cuh"
+
+namespace nibble::ops {
+namespace {
+
+/// One thread per lane of a unit: 32 codes and 2 scales. `rows` counts those of the slab that `codes` and `scales`
+/// hold.
+__global__ void pack(const uint8_t* codes, const uint8_t* scales, int rows, int columns, int64_t first_tile,
+                     uint8_t* packed_codes, uint8_t* packed_scales) {
+  const int64_t pairs = pairs_of(columns), units = 2 * pairs;
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int lane = static_cast<int>(index % 32);
+  const int64_t unit = index / 32 % units, tile = index / 32 / units;
+  wait_for_predecessor();
+  let_successor_start();
+  if (tile >= tiles_of(rows)) return;
+  const int column = static_cast<int>(unit) * kUnitColumns + lane % 4 * 16;
+  uint32_t words[4] = {};
+#pragma unroll
+  for (int high = 0; high < 2; ++high) {
+    const int row = static_cast<int>(tile) * kTileRows + lane / 4 + 8 * high;
+    uint8_t scale = 0;
+    if (row < rows && column < columns) {
+      const int64_t block = (static_cast<int64_t>(row) * columns + column) / 16;
+      scale = scales[block];
+      for (int i = 0; i < 16; ++i) {
+        const uint32_t code = scale == 0 ? 0 : codes[block * 8 + i / 2] >> (i % 2 * 4) & 15;
+        words[i / 4] |= place_code(code, i % 4 / 2 * 2 + high, i % 2);
+      }
+    }
+    const int64_t pair = (first_tile + tile) * pairs + unit / 2;
+    packed_scales[pair * kPairScaleBytes + lane * 4 + unit % 2 * 2 + high] = place_scale(scale);
+  }
+  const int64_t at = ((first_tile + tile) * units + unit) * 512 + lane * 16;
+  *reinterpret_cast<uint4*>(packed_codes + at) = {words[0], words[1], words[2], words[3]};
+}
+
+Status refused(const char* what) {
+  return unsupported("--device cuda: {}", what);
+}
+
+Result<Tensor> copy_to_device(Context& cx, const Tensor& host, std::vector<Buffer>& buffers) {
+  NIBBLE_TRY(buffer, Buffer::on(cx.device, host.bytes()));
+  const Tensor on_device = buffer.tensor(host.dtype(), host.shape());
+  cx.stream->copy(host, on_device);
+  buffers.push_back(std::move(buffer));
+  return on_device;
+}
+
+}  // namespace
+
+Result<Linear> linear_to_device(Context& cx, const Linear& w, std::vector<Buffer>& buffers) {
+  if (w.inputs != InputRounding::none) {
+    return refused("weights whose inputs are rounded (W4A4, W8A8)").with_hint("--act a16 runs them with BF16 inputs");
+  }
+  if (!w.low_rank_a.empty()) return refused("weights with a low-rank branch (SVDQuant)").with_hint("use --device cpu");
+  if (w.format == WeightFormat::f32) return refused("weights in F32").with_hint("nibble convert --format bf16");
+  if (w.in % 16 != 0) return refused("a linear whose inputs are not a multiple of 16").with_hint("use --device cpu");
+  Linear out = w;
+  if (w.format != WeightFormat::nvfp4) {
+    NIBBLE_TRY(weight, copy_to_device(cx, w.weight, buffers));
+    out.weight = weight;
+    if (!w.channel_scale.empty()) {
+      NIBBLE_TRY(scales, copy_to_device(cx, w.channel_scale, buffers));
+      out.channel_scale = scales;
+    }
+    return out;
+  }
+  const int64_t tiles = tiles_of(w.out), pairs = pairs_of(w.in);
+  NIBBLE_TRY(codes, Buffer::on(cx.device, static_cast<size_t>(tiles * pairs * kPairCodeBytes)));
+  NIBBLE_TRY(scales, Buffer::on(cx.device, static_cast<size_t>(tiles * pairs * kPairScaleBytes)));
+  out.weight = codes.tensor(DType::u8, {tiles * pairs * kPairCodeBytes});
+  out.block_scale = scales.tensor(DType::f8e4m3, {tiles * pairs * kPairScaleBytes});
+
+  constexpr int64_t kSlab = int64_t{32} << 20;  // bytes of codes that are on their way at a time
+  const int64_t slab_rows = std::max<int64_t>(kSlab / (w.in / 2) / kTileRows, 1) * kTileRows;
+  for (int64_t row = 0; row < w.out; row += slab_rows) {
+    const Arena::Scope scope(cx.arena);
+    const int64_t rows = std::min(slab_rows, w.out - row);
+    const Tensor c = cx.arena.take(DType::u8, {rows, w.in / 2}), s = cx.arena.take(DType::f8e4m3, {rows, w.in / 16});
+    cx.stream->copy(w.weight.rows(row, row + rows), c);
+    cx.stream->copy(w.block_scale.rows(row, row + rows), s);
+    const int64_t threads = tiles_of(rows) * pairs * 2 * 32;
+    launch(cx, "pack", pack, dim3(static_cast<unsigned>((threads + 255) / 256)), dim3(256), 0, c.u8(), s.u8(),
+           static_cast<int>(rows), static_cast<int>(w.in), row / kTileRows, out.weight.u8(), out.block_scale.u8());
+  }
+  buffers.push_back(std::move(codes));
+  buffers.push_back(std::move(scales));
+  return out;
+}
+
+}  // namespace nibble::ops
