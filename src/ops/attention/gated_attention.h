@@ -23,7 +23,7 @@ struct GatedAttentionWeights {
 ///          q_gate, k, v, y: f32 on a CPU, bf16 on a GPU; keys, values: f32 or bf16 on a CPU, bf16 on a GPU
 /// numeric  f32 inside; q and the softmax's weights are rounded to BF16 before products on a GPU, y is rounded once.
 ///          Keys are visited in pieces counted from position 0: for sequences up to 16 rows a row's bits depend on its
-///          position and the cache alone.
+///          position and the cache alone; on a GPU those of longer ones also on T and `reach`.
 /// effects  writes y and the batch's positions of keys and values; scratch from cx.arena
 void gated_attention(Context& cx, const Batch& batch, const Tensor& q_gate, const Tensor& k, const Tensor& v,
                      const GatedAttentionWeights& w, Tensor& keys, Tensor& values, Tensor& y);
