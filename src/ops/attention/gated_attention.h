@@ -21,6 +21,7 @@ struct GatedAttentionWeights {
 /// shapes   q_gate [T,nh,2D]   k, v [T,nkv,D]   y [T,nh,D]   keys, values [slots,capacity,nkv,D]
 ///          q_gate [T,nh,D]: a model without the gate, whose factor is then missing
 ///          q_gate, k, v, y: f32 on a CPU, bf16 on a GPU; keys, values: f32 or bf16 on a CPU, bf16 on a GPU
+///          D on a GPU: a multiple of 16, at most 256; only 256 is fast
 /// numeric  f32 inside; q and the softmax's weights are rounded to BF16 before products on a GPU, y is rounded once.
 ///          Keys are visited in pieces counted from position 0: for sequences up to 16 rows a row's bits depend on its
 ///          position and the cache alone; on a GPU those of longer ones also on T and `reach`.
