@@ -30,9 +30,10 @@ void argmax_cuda(Context&, const Tensor&, const Tensor&, Tensor&, Tensor&) {
 void gated_attention_cuda(Context&, const Batch&, const Tensor&, const Tensor&, const Tensor&,
                           const GatedAttentionWeights&, Tensor&, Tensor&, Tensor&) {
   unsupported_device("gated_attention");
-  void delta_mixer_cuda(Context&, const Batch&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                        const DeltaMixerWeights&, Tensor&, Tensor&, Tensor&) {
-    unsupported_device("delta_mixer");
-  }
+}
+void delta_mixer_cuda(Context&, const Batch&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                      const DeltaMixerWeights&, Tensor&, Tensor&, Tensor&) {
+  unsupported_device("delta_mixer");
+}
 
 }  // namespace nibble::ops

@@ -72,6 +72,8 @@ Result<std::byte*> cuda_allocate(Device device, size_t bytes) {
   cudaError_t error = cudaSetDevice(device.index);
   if (error == cudaSuccess) error = cudaMalloc(&p, bytes);
   if (error == cudaSuccess) error = cudaMemset(p, 0, bytes);
+  // It returns before the zeros are written, and a Stream would not wait for them.
+  if (error == cudaSuccess) error = cudaStreamSynchronize(cudaStreamLegacy);
   if (error == cudaSuccess) return static_cast<std::byte*>(p);
   cudaGetLastError();
   if (error != cudaErrorMemoryAllocation) return not_ready(error, device.index);

@@ -31,6 +31,13 @@ constexpr Tolerance kGatedDelta{"gated_delta", 1e-4};
 /// rounding of scores near 20, and sums T * nh/nkv (20,000 in the tests) of them. Measured: 2e-5.
 constexpr Tolerance kAttentionVjp{"attention_vjp", 5e-5};
 
+/// On a GPU q, k and the weights of softmax are rounded to BF16 (2^-9 each); the oracle rounds q and k likewise, so
+/// what is left are ties that fall the other way, the weights, and the result's own rounding.
+constexpr Tolerance kGatedAttentionBf16{"gated_attention_bf16", 1.5e-2};
+
+/// One rounding to BF16, 2^-9 of the number, and now and then a tie that falls the other way.
+constexpr Tolerance kBf16Rounding{"bf16_rounding", 0x1p-8};
+
 /// f64 sums of f64 exponentials.
 constexpr Tolerance kF64Sum{"f64_sum", 1e-12};
 

@@ -8,6 +8,13 @@ namespace nibble::ops {
 
 using bf16 = __nv_bfloat16;
 
+/// Results over parts of the keys, for rows and heads.
+struct Partials {
+  int count;      // parts
+  float* y;       // [rows,nh,count,D], the sum of weights times values
+  float2* scale;  // [rows,nh,count]: maximum of the scores (a weight is 2^(score - maximum)) and sum of the weights
+};
+
 struct AttentionOperands {
   const int *begin, *slot, *position;  // of the batch
   int sequences;
@@ -18,10 +25,9 @@ struct AttentionOperands {
   bf16* q;       // [T,nh,D], normed and turned
   bf16 *keys, *values, *y;
   float score_scale;  // log2(e) / sqrt(D): softmax counts in powers of two
-  // Of the short sequences: results over pieces of the keys, [sequences * row_bound, nh, pieces].
-  int row_bound, pieces;
-  float* partial_y;       // [...,D], relative to the maximum
-  float2* partial_scale;  // [...] maximum of the scores and sum of the weights
+  Partials pieces;    // of the short sequences; rows: sequences * row_bound
+  int row_bound;
+  Partials splits;  // of the long ones; rows: T
 };
 
 /// Queues the one launch that fills q and the new positions of the caches.
@@ -32,6 +38,9 @@ void attention_short(Context& cx, const AttentionOperands& a);
 void attention_long(Context& cx, const AttentionOperands& a, int64_t rows);
 /// The same on Hopper's own matrix instructions.
 void attention_long_wgmma(Context& cx, const AttentionOperands& a, int64_t rows);
+/// y of the short sequences out of `pieces`, of the long ones out of `splits`.
+void attention_add_pieces(Context& cx, const AttentionOperands& a);
+void attention_add_splits(Context& cx, const AttentionOperands& a, int64_t rows);
 /// All sequences, any D.
 void attention_any_size(Context& cx, const AttentionOperands& a, int64_t rows);
 
@@ -52,15 +61,19 @@ __device__ inline Sequence sequence_at(const AttentionOperands& a, int index) {
   return {index, begin, a.begin[index + 1] - begin, a.slot[index], a.position[index]};
 }
 
-/// The sequence of a row; slot -1 for a row of none. A whole warp asks for the same row.
+/// The sequence of a row; slot -1 for a row of none. A whole warp asks for the same row, and reads all that it may need
+/// at once.
 __device__ inline Sequence sequence_of_row(const AttentionOperands& a, int row) {
-  int index = 0;
   for (int first = 0; first < a.sequences; first += 32) {
-    const int i = first + lane_id();
-    index += __popc(__ballot_sync(0xFFFFFFFF, i < a.sequences && a.begin[i + 1] <= row));
+    const int index = min(first + lane_id(), a.sequences - 1);
+    const Sequence s = sequence_at(a, index);
+    const unsigned later = __ballot_sync(0xFFFFFFFF, s.begin + s.rows > row);
+    if (later == 0) continue;
+    const int lane = __ffs(static_cast<int>(later)) - 1;
+    return {first + lane, __shfl_sync(0xFFFFFFFF, s.begin, lane), __shfl_sync(0xFFFFFFFF, s.rows, lane),
+            __shfl_sync(0xFFFFFFFF, s.slot, lane), __shfl_sync(0xFFFFFFFF, s.position, lane)};
   }
-  if (index == a.sequences) return {index, 0, 0, -1, 0};
-  return sequence_at(a, index);
+  return {a.sequences, 0, 0, -1, 0};
 }
 
 /// Element 0 of a kv head at a position; positions are kv_heads * size elements apart.

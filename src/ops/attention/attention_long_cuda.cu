@@ -61,17 +61,18 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Atten
   let_successor_start();
   const RowTile t = row_tile<kRows>(a);
   if (t.sequence.slot < 0) return;
+  if (t.begin >= t.end) return write_nothing<kRows, kThreads>(a, t);
   const uint32_t queries = shared_address(shared), keys = queries + kQueryBytes, values = keys + kKeyTileBytes;
   const int64_t cache = cache_at(a, t.sequence.slot, 0, t.kv_head);
   const int row = t.first + warp_id() * 16 + lane_id() / 4;
   const int position[2] = {t.sequence.position + row / t.group, t.sequence.position + (row + 8) / t.group};
 
   load_queries<kRows, kThreads>(a, t, queries);
-  load_key_tile<kThreads>(a, t, a.keys + cache, 0, keys);
+  load_key_tile<kThreads>(a, t, a.keys + cache, t.begin, keys);
   copies_commit();
   float y[kLongSize / 8][4] = {};
   OnlineSoftmax softmax;
-  for (int tile = 0; tile < t.tiles; ++tile) {
+  for (int tile = t.begin; tile < t.end; ++tile) {
     load_key_tile<kThreads>(a, t, a.values + cache, tile, values);
     copies_commit();
     copies_wait<1>();
@@ -79,7 +80,7 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Atten
     float s[kTileKeys / 8][4] = {};
     score(s, queries, keys);
     __syncthreads();
-    if (tile + 1 < t.tiles) load_key_tile<kThreads>(a, t, a.keys + cache, tile + 1, keys);
+    if (tile + 1 < t.end) load_key_tile<kThreads>(a, t, a.keys + cache, tile + 1, keys);
     copies_commit();
     const int visible[2] = {position[0] + 1 - tile * kTileKeys, position[1] + 1 - tile * kTileKeys};
     if (tile < t.full) {
@@ -93,6 +94,10 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Atten
     add_values(y, s, values);
     __syncthreads();
   }
+  load_gate<kRows>(a, t, warp_id() * 16, queries);
+  copies_commit();
+  copies_wait<0>();
+  __syncwarp();
   write_rows<kRows>(a, t, warp_id() * 16, softmax, y, shared);
 }
 

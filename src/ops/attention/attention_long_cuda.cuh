@@ -40,11 +40,12 @@ struct RowTile {
   Sequence sequence;  // slot -1: nothing to do
   int kv_head, group;
   int first, rows;  // of token * group + head; rows: of the sequence
-  int tiles;        // of keys, for the last row
-  int full;         // of those, how many all rows see in full
+  int begin, end;   // tiles of keys, up to that of the last row
+  int full;         // tiles before this one are seen in full by all rows
 };
 
-/// Block (x, y) has kv head x and tile y, counted from the end: late rows, which take longest, come first.
+/// Block (x, y, z) has kv head x, split z of the keys, and tile y of the rows, counted from the end: late rows, which
+/// take longest, come first.
 template <int kRows>
 __device__ RowTile row_tile(const AttentionOperands& a) {
   const int group = a.heads / a.kv_heads;
@@ -60,24 +61,30 @@ __device__ RowTile row_tile(const AttentionOperands& a) {
       continue;
     }
     const int first = (tiles - 1 - left) * kRows, rows = s.rows * group, last = min(first + kRows, rows) - 1;
+    const int key_tiles = (s.position + last / group) / kTileKeys + 1;
+    const int share = (key_tiles + a.splits.count - 1) / a.splits.count, begin = blockIdx.z * share;
     return {s,
             static_cast<int>(blockIdx.x),
             group,
             first,
             rows,
-            (s.position + last / group) / kTileKeys + 1,
+            begin,
+            min(begin + share, key_tiles),
             (s.position + first / group + 1) / kTileKeys};
   }
-  return {{0, 0, 0, -1, 0}, 0, 1, 0, 0, 0, 0};
+  return {{0, 0, 0, -1, 0}, 0, 1, 0, 0, 0, 0, 0};
+}
+
+/// Where row `at` of the tile's sequence and kv head stands in [T,nh].
+__device__ inline int64_t head_row(const AttentionOperands& a, const RowTile& t, int at) {
+  return (static_cast<int64_t>(t.sequence.begin) + at / t.group) * a.heads + t.kv_head * t.group + at % t.group;
 }
 
 template <int kRows, int kThreads>
 __device__ void load_queries(const AttentionOperands& a, const RowTile& t, uint32_t to) {
   for (int i = threadIdx.x; i < kRows * kChunks; i += kThreads) {
     const int row = i / kChunks, chunk = i % kChunks, at = min(t.first + row, t.rows - 1);
-    const int64_t head_row =
-        (static_cast<int64_t>(t.sequence.begin) + at / t.group) * a.heads + t.kv_head * t.group + at % t.group;
-    copy_async(to + tile_offset<kRows>(row, chunk), a.q + head_row * kLongSize + chunk * 8);
+    copy_async(to + tile_offset<kRows>(row, chunk), a.q + head_row(a, t, at) * kLongSize + chunk * 8);
   }
 }
 
@@ -87,15 +94,25 @@ template <int kThreads>
 __device__ void load_key_tile(const AttentionOperands& a, const RowTile& t, const bf16* cache, int tile, uint32_t to) {
   const int last = t.sequence.position + t.sequence.rows - 1;
   const int64_t stride = int64_t{a.kv_heads} * kLongSize;
-#pragma unroll 4
-  for (int i = threadIdx.x; i < kTileKeys * kChunks; i += kThreads) {
-    const int row = i / kChunks, chunk = i % kChunks;
-    copy_async(to + tile_offset<kTileKeys>(row, chunk), cache + min(tile * kTileKeys + row, last) * stride + chunk * 8);
+  constexpr int kRowsAtOnce = kThreads / kChunks;
+  const int row = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks, first = tile * kTileKeys;
+  const bf16* const from = cache + chunk * 8;
+  if (first + kTileKeys - 1 <= last) {
+    const bf16* next = from + (first + row) * stride;
+#pragma unroll
+    for (int i = 0; i < kTileKeys; i += kRowsAtOnce, next += kRowsAtOnce * stride) {
+      copy_async(to + tile_offset<kTileKeys>(row + i, chunk), next);
+    }
+  } else {
+    for (int i = 0; i < kTileKeys; i += kRowsAtOnce) {
+      copy_async(to + tile_offset<kTileKeys>(row + i, chunk), from + min(first + row + i, last) * stride);
+    }
   }
 }
 
 /// A thread's part of 16 rows, in the layout of the results of mma: rows g and g + 8 of its warp, with g = lane / 4.
 struct OnlineSoftmax {
+  static constexpr float kSlack = 8;
   float maximum[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
   float keep[2];  // the factor of what was summed before the last tile
 
@@ -116,9 +133,11 @@ struct OnlineSoftmax {
       }
       larger = fmaxf(larger, __shfl_xor_sync(0xFFFFFFFF, larger, 1));
       larger = fmaxf(larger, __shfl_xor_sync(0xFFFFFFFF, larger, 2));
-      // Every row sees key 0, so no maximum is infinite.
-      larger = fmaxf(maximum[half], larger * scale);
-      keep[half] = exp2_fast(maximum[half] - larger);
+      // Weights may grow to 2^kSlack before the maximum moves: y is then seldom rescaled.
+      larger *= scale;
+      larger = larger > maximum[half] + kSlack ? larger : maximum[half];
+      const float base = kBorder && larger == -INFINITY ? 0.0f : larger;  // a row that sees none of these keys
+      keep[half] = exp2_fast(maximum[half] - base);
       maximum[half] = larger;
       float added = 0;
 #pragma unroll
@@ -126,7 +145,7 @@ struct OnlineSoftmax {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           float& x = s[j][half * 2 + e];
-          x = exp2_fast(fmaf(x, scale, -larger));
+          x = exp2_fast(fmaf(x, scale, -base));
           added += x;
         }
       }
@@ -134,6 +153,7 @@ struct OnlineSoftmax {
     }
   }
   __device__ void rescale(float (&y)[kLongSize / 8][4]) const {
+    if (__all_sync(0xFFFFFFFF, keep[0] == 1 && keep[1] == 1)) return;
 #pragma unroll
     for (int j = 0; j < kLongSize / 8; ++j) {
 #pragma unroll
@@ -150,22 +170,48 @@ __device__ inline void weight_fragment(const float (&p)[kTileKeys / 8][4], int s
   a[3] = pack_bf16(p[2 * step + 1][2], p[2 * step + 1][3]);
 }
 
-/// The 16 rows of a warp, from row `base` of the tile on: times the gate, rounded, and written. Gate and result pass
-/// through the warp's rows of `tile`, so that memory sees whole rows.
+/// The 16 rows of a warp, from row `base` of the tile on, as a part of the result.
+__device__ inline void write_partial_rows(const AttentionOperands& a, const RowTile& t, int base,
+                                          const OnlineSoftmax& softmax, const float (&y)[kLongSize / 8][4]) {
+  const int g = lane_id() / 4, c = lane_id() % 4;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float sum = softmax.sum[half];
+    sum += __shfl_xor_sync(0xFFFFFFFF, sum, 1);
+    sum += __shfl_xor_sync(0xFFFFFFFF, sum, 2);
+    const int at = t.first + base + half * 8 + g;
+    if (at >= t.rows) continue;
+    const int64_t to = head_row(a, t, at) * a.splits.count + blockIdx.z;
+    if (c == 0) a.splits.scale[to] = make_float2(softmax.maximum[half], sum);
+#pragma unroll
+    for (int j = 0; j < kLongSize / 8; ++j) {
+      *reinterpret_cast<float2*>(a.splits.y + to * kLongSize + j * 8 + c * 2) =
+          make_float2(y[j][half * 2], y[j][half * 2 + 1]);
+    }
+  }
+}
+
+/// The gate of a warp's 16 rows comes to where their q was, which no warp reads any more. The warp waits for the
+/// copies.
 template <int kRows>
-__device__ void write_rows(const AttentionOperands& a, const RowTile& t, int base, const OnlineSoftmax& softmax,
-                           const float (&y)[kLongSize / 8][4], char* tile) {
+__device__ void load_gate(const AttentionOperands& a, const RowTile& t, int base, uint32_t to) {
+  if (a.q_stride == kLongSize || a.splits.count > 1) return;
+#pragma unroll 4
+  for (int i = 0; i < 16; ++i) {
+    const int at = min(t.first + base + i, t.rows - 1);
+    copy_async(to + tile_offset<kRows>(base + i, lane_id()),
+               a.q_gate + head_row(a, t, at) * a.q_stride + kLongSize + lane_id() * 8);
+  }
+}
+
+/// The same as the result: times the gate, which load_gate brought to `tile`, rounded, and written. The result passes
+/// through the gate's place, so that memory sees whole rows.
+template <int kRows>
+__device__ void write_finished_rows(const AttentionOperands& a, const RowTile& t, int base,
+                                    const OnlineSoftmax& softmax, const float (&y)[kLongSize / 8][4], char* tile) {
   const int lane = lane_id(), g = lane / 4, c = lane % 4;
   const bool gated = a.q_stride > kLongSize;
-  const auto head_row = [&](int at) {
-    return (static_cast<int64_t>(t.sequence.begin) + at / t.group) * a.heads + t.kv_head * t.group + at % t.group;
-  };
   const int count = min(16, t.rows - t.first - base);
-  for (int i = 0; gated && i < count; ++i) {
-    const bf16* const gate = a.q_gate + head_row(t.first + base + i) * a.q_stride + kLongSize;
-    *reinterpret_cast<uint4*>(tile + tile_offset<kRows>(base + i, lane)) =
-        *reinterpret_cast<const uint4*>(gate + lane * 8);
-  }
   __syncwarp();
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -182,9 +228,27 @@ __device__ void write_rows(const AttentionOperands& a, const RowTile& t, int bas
     }
   }
   __syncwarp();
+#pragma unroll 4
   for (int i = 0; i < count; ++i) {
-    *reinterpret_cast<uint4*>(a.y + head_row(t.first + base + i) * kLongSize + lane * 8) =
+    *reinterpret_cast<uint4*>(a.y + head_row(a, t, t.first + base + i) * kLongSize + lane * 8) =
         *reinterpret_cast<const uint4*>(tile + tile_offset<kRows>(base + i, lane));
+  }
+}
+template <int kRows>
+__device__ void write_rows(const AttentionOperands& a, const RowTile& t, int base, const OnlineSoftmax& softmax,
+                           const float (&y)[kLongSize / 8][4], char* tile) {
+  if (a.splits.count > 1) {
+    write_partial_rows(a, t, base, softmax, y);
+  } else {
+    write_finished_rows<kRows>(a, t, base, softmax, y, tile);
+  }
+}
+
+/// A split without keys.
+template <int kRows, int kThreads>
+__device__ void write_nothing(const AttentionOperands& a, const RowTile& t) {
+  for (int i = t.first + threadIdx.x; i < min(t.first + kRows, t.rows); i += kThreads) {
+    a.splits.scale[head_row(a, t, i) * a.splits.count + blockIdx.z] = make_float2(-INFINITY, 0);
   }
 }
 #endif
@@ -193,7 +257,8 @@ __device__ void write_rows(const AttentionOperands& a, const RowTile& t, int bas
 template <int kRows>
 dim3 long_grid(const AttentionOperands& a, int64_t rows) {
   const int64_t group = a.heads / a.kv_heads, long_sequences = std::min<int64_t>(a.sequences, rows / (kShortRows + 1));
-  return {static_cast<unsigned>(a.kv_heads), static_cast<unsigned>(rows * group / kRows + long_sequences)};
+  return {static_cast<unsigned>(a.kv_heads), static_cast<unsigned>(rows * group / kRows + long_sequences),
+          static_cast<unsigned>(a.splits.count)};
 }
 
 }  // namespace nibble::ops

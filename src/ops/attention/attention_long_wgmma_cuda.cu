@@ -28,6 +28,23 @@ __device__ void products_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
+/// Keeps the compiler from moving what touches these registers across the instructions above.
+template <int kCount>
+__device__ void keep_in_order(float (&x)[kCount][4]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) asm volatile("" : "+f"(x[i][j])::"memory");
+  }
+}
+__device__ void keep_in_order(uint32_t (&x)[kTileKeys / 16][4]) {
+#pragma unroll
+  for (int i = 0; i < kTileKeys / 16; ++i) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) asm volatile("" : "+r"(x[i][j])::"memory");
+  }
+}
+
 // clang-format off
 #define FOUR(x, i) "+f"(x[i][0]), "+f"(x[i][1]), "+f"(x[i][2]), "+f"(x[i][3])
 #define SIXTEEN(x, i) FOUR(x, i), FOUR(x, i + 1), FOUR(x, i + 2), FOUR(x, i + 3)
@@ -47,7 +64,7 @@ __device__ void multiply_scores(float (&s)[8][4], uint64_t q, uint64_t k, int ad
 /// y += p v, 64 x 256 x 16; the weights in registers, the values with their rows along D.
 __device__ void multiply_values(float (&y)[32][4], const uint32_t (&p)[4], uint64_t v) {
   asm volatile(
-      "{\n"
+      "{\n.reg .pred add;\nsetp.ne.b32 add, 1, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
       "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,"
       "%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,"
@@ -55,7 +72,7 @@ __device__ void multiply_values(float (&y)[32][4], const uint32_t (&p)[4], uint6
       "%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,"
       "%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,"
       "%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
-      "}, {%128,%129,%130,%131}, %132, 1, 1, 1, 1;\n}"
+      "}, {%128,%129,%130,%131}, %132, add, 1, 1, 1;\n}"
       : SIXTEEN(y, 0), SIXTEEN(y, 4), SIXTEEN(y, 8), SIXTEEN(y, 12), SIXTEEN(y, 16), SIXTEEN(y, 20), SIXTEEN(y, 24),
         SIXTEEN(y, 28)
       : "r"(p[0]), "r"(p[1]), "r"(p[2]), "r"(p[3]), "l"(v));
@@ -89,6 +106,7 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ At
   let_successor_start();
   const RowTile t = row_tile<kRows>(a);
   if (t.sequence.slot < 0) return;
+  if (t.begin >= t.end) return write_nothing<kRows, kThreads>(a, t);
   const uint32_t queries = shared_address(shared), keys = queries + kQueryBytes, values = keys + 2 * kKeyTileBytes;
   const int64_t cache = cache_at(a, t.sequence.slot, 0, t.kv_head);
   const int warpgroup = threadIdx.x / 128, row = t.first + warp_id() * 16 + lane_id() / 4;
@@ -96,10 +114,10 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ At
   const uint32_t own_queries = queries + warpgroup * (64 * 128);
 
   const auto load_keys = [&](int tile) {
-    if (tile < t.tiles) load_key_tile<kThreads>(a, t, a.keys + cache, tile, keys + tile % 2 * kKeyTileBytes);
+    if (tile < t.end) load_key_tile<kThreads>(a, t, a.keys + cache, tile, keys + tile % 2 * kKeyTileBytes);
   };
   const auto load_values = [&](int tile) {
-    if (tile < t.tiles) load_key_tile<kThreads>(a, t, a.values + cache, tile, values + tile % 2 * kKeyTileBytes);
+    if (tile < t.end) load_key_tile<kThreads>(a, t, a.values + cache, tile, values + tile % 2 * kKeyTileBytes);
   };
   // All copies up to now are there, for the matrix instructions of all warps; and all warps are done with the tile
   // before.
@@ -119,46 +137,60 @@ __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ At
   };
 
   load_queries<kRows, kThreads>(a, t, queries);
-  load_keys(0);
+  load_keys(t.begin);
   copies_commit();
   next_tile();
-  load_values(0);
-  load_keys(1);
+  load_values(t.begin);
+  load_keys(t.begin + 1);
   copies_commit();
 
-  float y[kLongSize / 8][4] = {}, s[kTileKeys / 8][4];
+  float y[kLongSize / 8][4] = {}, s[kTileKeys / 8][4] = {};
   uint32_t weights[kTileKeys / 16][4];
+  keep_in_order(s);
   products_begin();
-  score(s, own_queries, keys);
+  score(s, own_queries, keys + t.begin % 2 * kKeyTileBytes);
   products_commit();
   products_wait<0>();
-  weigh(s, 0);
+  keep_in_order(s);
+  weigh(s, t.begin);
 #pragma unroll
   for (int step = 0; step < kTileKeys / 16; ++step) weight_fragment(s, step, weights[step]);
 
-  for (int tile = 0; tile + 1 < t.tiles; ++tile) {
+  for (int tile = t.begin; tile + 1 < t.end; ++tile) {
     next_tile();
-    load_values(tile + 1);
-    load_keys(tile + 2);
-    copies_commit();
+    keep_in_order(s);
+    keep_in_order(y);
+    keep_in_order(weights);
     products_begin();
     score(s, own_queries, keys + (tile + 1) % 2 * kKeyTileBytes);
     products_commit();
     add_values(y, weights, values + tile % 2 * kKeyTileBytes);
     products_commit();
+    load_values(tile + 1);
+    load_keys(tile + 2);
+    copies_commit();
     products_wait<1>();
+    keep_in_order(s);
     weigh(s, tile + 1);
     products_wait<0>();
+    keep_in_order(y);
+    keep_in_order(weights);
     softmax.rescale(y);
 #pragma unroll
     for (int step = 0; step < kTileKeys / 16; ++step) weight_fragment(s, step, weights[step]);
   }
   next_tile();
+  keep_in_order(y);
+  keep_in_order(weights);
   products_begin();
-  add_values(y, weights, values + (t.tiles - 1) % 2 * kKeyTileBytes);
+  add_values(y, weights, values + (t.end - 1) % 2 * kKeyTileBytes);
   products_commit();
+  load_gate<kRows>(a, t, warp_id() * 16, queries);
+  copies_commit();
   products_wait<0>();
-  __syncthreads();
+  keep_in_order(y);
+  copies_wait<0>();
+  __syncwarp();
   write_rows<kRows>(a, t, warp_id() * 16, softmax, y, shared);
 }
 

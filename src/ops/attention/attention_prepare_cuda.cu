@@ -19,27 +19,33 @@ __global__ void __launch_bounds__(kWarps * 32)
     prepare(const __grid_constant__ AttentionOperands a, const __grid_constant__ HeadNorm norm) {
   __shared__ CosSin turns[kMaxPairs];
   __shared__ float heads[kWarps][kFastSize];
+  const int row = blockIdx.x, head = blockIdx.y * kWarps + warp_id(), first = lane_id() * 8;
+  const bool is_q = head < a.heads, is_k = !is_q && head < a.heads + a.kv_heads;
+  const bool active = first < a.size && head < a.heads + 2 * a.kv_heads;
+  const int kv_head = (head - a.heads) % a.kv_heads, pairs = norm.rotary_dim / 2;
+  const int64_t in_row = row;
+  const bf16* const from = is_q ? a.q_gate + (in_row * a.heads + head) * a.q_stride
+                                : (is_k ? a.k : a.v) + (in_row * a.kv_heads + kv_head) * a.size;
+  float gain[8] = {};
+  if (active && (is_q || is_k)) {
+    const float4* const weight = reinterpret_cast<const float4*>((is_q ? norm.q_norm : norm.k_norm) + first);
+    reinterpret_cast<float4*>(gain)[0] = weight[0];
+    reinterpret_cast<float4*>(gain)[1] = weight[1];
+  }
   // In this order: whoever starts after this kernel let it may then rely on all that came before this kernel.
   wait_for_predecessor();
   let_successor_start();
-  const int row = blockIdx.x;
+  uint4 packed = active ? *reinterpret_cast<const uint4*>(from + first) : uint4{};
   const Sequence sequence = sequence_of_row(a, row);
   if (sequence.slot < 0) return;
-  const int position = sequence.position + row - sequence.begin, pairs = norm.rotary_dim / 2;
+  const int position = sequence.position + row - sequence.begin;
   for (int i = threadIdx.x; i < pairs; i += kWarps * 32) {
     turns[i] = cos_sin(static_cast<uint64_t>(position) * norm.steps[i]);
   }
   __syncthreads();
 
-  const int head = blockIdx.y * kWarps + warp_id(), first = lane_id() * 8, kv_head = (head - a.heads) % a.kv_heads;
-  const bool is_q = head < a.heads, is_k = !is_q && head < a.heads + a.kv_heads, active = first < a.size;
-  if (head >= a.heads + 2 * a.kv_heads) return;
-  const int64_t in_row = row;
-  const bf16* const from = is_q ? a.q_gate + (in_row * a.heads + head) * a.q_stride
-                                : (is_k ? a.k : a.v) + (in_row * a.kv_heads + kv_head) * a.size;
   bf16* const to = is_q ? a.q + (in_row * a.heads + head) * a.size
                         : (is_k ? a.keys : a.values) + cache_at(a, sequence.slot, position, kv_head);
-  uint4 packed = active ? *reinterpret_cast<const uint4*>(from + first) : uint4{};
   if (is_q || is_k) {
     uint32_t(&words)[4] = reinterpret_cast<uint32_t(&)[4]>(packed);
     float x[8], squares = 0;
@@ -49,11 +55,10 @@ __global__ void __launch_bounds__(kWarps * 32)
       squares = fmaf(x[i], x[i], squares);
     }
     const float rstd = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(a.size) + norm.eps);
-    const float* const weight = is_q ? norm.q_norm : norm.k_norm;
     float* const shared = heads[warp_id()];
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      if (active) shared[first + i] = x[i] = x[i] * rstd * (1.0f + weight[first + i]);
+      if (active) shared[first + i] = x[i] = x[i] * rstd * (1.0f + gain[i]);
     }
     __syncwarp();
 #pragma unroll

@@ -45,7 +45,7 @@ struct WorkList {
   __device__ int row_tiles(int rows) const {
     return (rows * (a.heads / a.kv_heads) + kMatrices * 16 - 1) / (kMatrices * 16);
   }
-  __device__ int pieces(int last) const { return min(last / static_cast<int>(kKeyPiece) + 1, a.pieces); }
+  __device__ int pieces(int last) const { return min(last / static_cast<int>(kKeyPiece) + 1, a.pieces.count); }
   __device__ int items(const Sequence& s) const {
     if (s.slot < 0 || s.rows <= 0 || s.rows > a.row_bound) return 0;
     return row_tiles(s.rows) * pieces(s.position + s.rows - 1) * a.kv_heads;
@@ -285,12 +285,12 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
         if (row >= s.rows * group) continue;
         const int64_t head_row =
             (static_cast<int64_t>(s.index) * a.row_bound + row / group) * a.heads + item.kv_head * group + row % group;
-        const int64_t to = head_row * a.pieces + item.piece;
+        const int64_t to = head_row * a.pieces.count + item.piece;
         if (warp == 0 && c == 0) {
           const float x = sums[0][local] + sums[1][local] + sums[2][local] + sums[3][local];
-          a.partial_scale[to] = make_float2(maximum[m][half], x);
+          a.pieces.scale[to] = make_float2(maximum[m][half], x);
         }
-        float4* const y = reinterpret_cast<float4*>(a.partial_y + to * kD + warp * 64 + c * 16);
+        float4* const y = reinterpret_cast<float4*>(a.pieces.y + to * kD + warp * 64 + c * 16);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int e = half * 2 + i / 2, j = i % 2 * 4;
@@ -303,83 +303,6 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   wait_once();
 }
 
-constexpr int kCombineThreads = 128, kColumns = 64, kColumnThreads = kColumns / 4;
-constexpr int kCombineGroups = kCombineThreads / kColumnThreads;
-
-/// The fold of a block's values in a fixed order; every thread gets it.
-template <class Fold>
-__device__ float fold_combine(float x, float* of_warps, Fold fold) {
-#pragma unroll
-  for (int lane = 16; lane > 0; lane /= 2) x = fold(x, __shfl_xor_sync(0xFFFFFFFF, x, lane));
-  if (lane_id() == 0) of_warps[warp_id()] = x;
-  __syncthreads();
-  x = of_warps[0];
-#pragma unroll
-  for (int i = 1; i < kCombineThreads / 32; ++i) x = fold(x, of_warps[i]);
-  return x;
-}
-
-/// y of kColumns elements of one head of one row, from its pieces.
-__global__ void __launch_bounds__(kCombineThreads) combine_pieces(const __grid_constant__ AttentionOperands a) {
-  extern __shared__ float factors[];  // [pieces]
-  __shared__ float largest_of_warps[kCombineThreads / 32], sum_of_warps[kCombineThreads / 32];
-  __shared__ float4 of_groups[kCombineGroups][kColumnThreads];
-  const int thread = threadIdx.x, head = blockIdx.y, local = blockIdx.x % a.row_bound;
-  const int group = thread / kColumnThreads, column = blockIdx.z * kColumns + thread % kColumnThreads * 4;
-  const Sequence s = sequence_at(a, blockIdx.x / a.row_bound);
-  const bool some = s.slot >= 0 && s.rows <= a.row_bound && local < s.rows;
-  const int pieces = min((s.position + local) / static_cast<int>(kKeyPiece) + 1, a.pieces);
-  const int64_t from = (static_cast<int64_t>(blockIdx.x) * a.heads + head) * a.pieces;
-  const int64_t head_row = (static_cast<int64_t>(s.begin) + local) * a.heads + head;
-  const bool gated = a.q_stride > kD;
-  uint2 gate{};
-  if (some && gated && group == 0) {
-    gate = *reinterpret_cast<const uint2*>(a.q_gate + head_row * a.q_stride + kD + column);
-  }
-  wait_for_predecessor();
-  let_successor_start();
-  if (!some) return;
-
-  float maximum = -INFINITY;
-  for (int i = thread; i < pieces; i += kCombineThreads) maximum = fmaxf(maximum, a.partial_scale[from + i].x);
-  maximum = fold_combine(maximum, largest_of_warps, [](float x, float z) { return fmaxf(x, z); });
-  float sum = 0;
-  for (int i = thread; i < pieces; i += kCombineThreads) {
-    const float2 scale = a.partial_scale[from + i];
-    const float factor = exp2_fast(scale.x - maximum);
-    factors[i] = factor;
-    sum = fmaf(factor, scale.y, sum);
-  }
-  sum = fold_combine(sum, sum_of_warps, [](float x, float z) { return x + z; });
-
-  float4 y{};
-#pragma unroll 8
-  for (int i = group; i < pieces; i += kCombineGroups) {
-    const float4 x = *reinterpret_cast<const float4*>(a.partial_y + (from + i) * kD + column);
-    const float factor = factors[i];
-    y.x = fmaf(factor, x.x, y.x);
-    y.y = fmaf(factor, x.y, y.y);
-    y.z = fmaf(factor, x.z, y.z);
-    y.w = fmaf(factor, x.w, y.w);
-  }
-  of_groups[group][thread % kColumnThreads] = y;
-  __syncthreads();
-  if (group != 0) return;
-#pragma unroll
-  for (int i = 1; i < kCombineGroups; ++i) {
-    const float4 x = of_groups[i][thread];
-    y.x += x.x;
-    y.y += x.y;
-    y.z += x.z;
-    y.w += x.w;
-  }
-  const float inverse = 1.0f / sum;
-  const auto weigh = [&](float x, float z) { return x * inverse * (gated ? logistic(z) : 1.0f); };
-  const uint2 packed{pack_bf16(weigh(y.x, low_bf16(gate.x)), weigh(y.y, high_bf16(gate.x))),
-                     pack_bf16(weigh(y.z, low_bf16(gate.y)), weigh(y.w, high_bf16(gate.y)))};
-  *reinterpret_cast<uint2*>(a.y + head_row * kD + column) = packed;
-}
-
 int multiprocessors(Device device) {
   int count = 0;
   return cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device.index) == cudaSuccess ? count : 1;
@@ -389,7 +312,7 @@ template <int kMatrices>
 void launch_pieces(Context& cx, const AttentionOperands& a) {
   const int64_t rows = int64_t{a.row_bound} * (a.heads / a.kv_heads);
   const int64_t tiles = (rows + kMatrices * 16 - 1) / (kMatrices * 16);
-  const int64_t items = a.sequences * tiles * a.kv_heads * a.pieces;
+  const int64_t items = a.sequences * tiles * a.kv_heads * a.pieces.count;
   const int64_t blocks = std::min<int64_t>(items, kBlocksPerMultiprocessor * multiprocessors(cx.device));
   launch(cx, "gated_attention: pieces", attend_piece<kMatrices>, static_cast<unsigned>(blocks), kThreads,
          (static_cast<size_t>(a.sequences) + 1) * sizeof(int), a);
@@ -403,9 +326,7 @@ void attention_short(Context& cx, const AttentionOperands& a) {
   } else {
     launch_pieces<2>(cx, a);
   }
-  launch(cx, "gated_attention: combine", combine_pieces,
-         dim3(static_cast<unsigned>(a.sequences * a.row_bound), a.heads, kD / kColumns), kCombineThreads,
-         static_cast<size_t>(a.pieces) * sizeof(float), a);
+  attention_add_pieces(cx, a);
 }
 
 }  // namespace nibble::ops

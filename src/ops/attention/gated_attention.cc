@@ -38,15 +38,17 @@ void gated_attention(Context& cx, const Batch& batch, const Tensor& q_gate, cons
   NIBBLE_DISPATCH(device, gated_attention, cx, batch, q_gate, k, v, w, keys, values, y);
 }
 
-size_t gated_attention_scratch_bytes(int64_t rows, const Batch& batch, int64_t heads, int64_t size) {
+size_t gated_attention_scratch_bytes(int64_t rows, const Batch& batch, int64_t heads, int64_t kv_heads, int64_t size) {
   constexpr size_t kAlign = 256;
   const auto taken = [](int64_t elements, size_t each) {
     return (static_cast<size_t>(elements) * each + kAlign - 1) / kAlign * kAlign;
   };
-  const AttentionPlan plan(rows, batch, size);
-  const int64_t partials = plan.partial_rows(batch) * heads * plan.pieces;
-  return taken(rows * heads * size, sizeof(uint16_t)) + taken(partials * size, sizeof(float)) +
-         taken(partials * 2, sizeof(float));
+  const AttentionPlan plan(rows, batch, heads, kv_heads, size);
+  size_t bytes = taken(rows * heads * size, sizeof(uint16_t));
+  for (const int64_t partials : {plan.partials(batch, heads), plan.long_partials(rows, heads)}) {
+    bytes += taken(partials * size, sizeof(float)) + taken(partials * 2, sizeof(float));
+  }
+  return bytes;
 }
 
 }  // namespace nibble::ops

@@ -1,5 +1,6 @@
 #include "ops/rope/rope.h"
 
+#include "ops/rope/turn.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/op_test.h"
 #include "tests/support/oracle/attention.h"
@@ -82,6 +83,23 @@ TEST(Rope, HasTheFrequenciesOfTheModel) {
   const std::vector<std::pair<size_t, double>> known = {
       {1, 0.60429639}, {2, 0.365174127}, {8, 0.0177827941}, {16, 3.16227766e-4}, {31, 1.6548171e-7}};
   for (const auto& [i, frequency] : known) EXPECT_NEAR(std::asin(y.values()[32 + i]) / frequency, 1, 1e-6) << i;
+}
+
+// Kernels count in fractions of a turn; beside the f64 angle.
+TEST(Rope, FixedPointTurnsAreTheAngles) {
+  double worst = 0;
+  for (const auto& [rotary_dim, theta] : {std::pair{64, 1e7}, {8, 1e4}, {256, 1e6}}) {
+    for (int64_t i = 0; i < rotary_dim / 2; ++i) {
+      const double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / rotary_dim);
+      for (const int64_t p : {0, 1, 2, 3, 5, 100, 4'095, 65'537, 262'143, 1'048'575}) {
+        const auto [c, s] = ops::cos_sin(static_cast<uint64_t>(p) * ops::rope_step(i, rotary_dim, theta));
+        const double angle = static_cast<double>(p) * frequency;
+        worst = std::max({worst, std::abs(c - std::cos(angle)), std::abs(s - std::sin(angle))});
+      }
+    }
+  }
+  EXPECT_LT(worst, 0x1p-23);
+  EXPECT_GT(worst, 0);
 }
 
 TEST(Rope, PositionIsAllThatCounts) {
