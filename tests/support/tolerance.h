@@ -27,6 +27,15 @@ constexpr Tolerance kBf16Rounding{"bf16_rounding", 0x1p-8};
 /// the specification asks for 1e-4 in f32.
 constexpr Tolerance kGatedDelta{"gated_delta", 1e-4};
 
+/// One rounding to BF16 (2^-9) of what f32 sums gave.
+constexpr Tolerance kBf16Rounding{"bf16_rounding", 0x1p-8};
+
+/// The chunked delta rule with BF16 operands. Of a whole tensor, as relative L2 error: some ten roundings of 2^-9 on
+/// the way, of which an emulation in f64 gives .003 to .0054 (FLA's tests ask for .005). Of an element ten times more:
+/// where the state holds next to nothing, y is a small difference <q,k> times v, which the norm behind it scales up.
+constexpr Tolerance kGatedDeltaBf16{"gated_delta_bf16", 0.15};
+constexpr double kGatedDeltaBf16L2 = 6e-3;
+
 /// The backward of attention multiplies differences dP - mean(dP), which cancel, with probabilities that carry the
 /// rounding of scores near 20, and sums T * nh/nkv (20,000 in the tests) of them. Measured: 2e-5.
 constexpr Tolerance kAttentionVjp{"attention_vjp", 5e-5};

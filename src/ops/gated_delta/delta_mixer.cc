@@ -43,9 +43,9 @@ DeltaWindows delta_windows(int64_t rows, int64_t sequences, int64_t longest, int
 
 size_t delta_mixer_scratch_bytes(int64_t rows, int64_t sequences, int64_t longest, int64_t key_heads, int64_t heads,
                                  int64_t key_size, int64_t value_size) {
-  const int64_t key = 2 * kDeltaRowTile * 2;                                                 // q, k in bf16
-  const int64_t value = (kDeltaRowTile + kDeltaColumnTile + kDeltaStateTile) * 2;            // v and W, U, state
-  const int64_t gates = 2 * kDeltaChunk * 4;                                                 // sum of g, beta in f32
+  const int64_t key = 2 * kDeltaRowTile * 2;                                       // q, k in bf16
+  const int64_t value = (kDeltaRowTile + kDeltaColumnTile + kDeltaStateTile) * 2;  // v and W, U, state
+  const int64_t gates = 2 * kDeltaChunk * 4;                                       // sum of g, beta in f32
   const int64_t window = delta_windows(rows, sequences, longest, key_size, value_size).window;
   return static_cast<size_t>(window * (key_heads * key + heads * (value + gates)));
 }

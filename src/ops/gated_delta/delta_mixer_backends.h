@@ -16,8 +16,8 @@ constexpr int kDeltaStepRows = 16;
 constexpr int kDeltaChunk = 64;
 constexpr int kDeltaChunkSize = 128;  // Dk and Dv of the chunked form
 
-/// Tiles of a chunk in scratch, in elements. Rows are 8 elements longer than what they hold: 8 rows of a column then lie
-/// in different banks of shared memory, into which whole tiles are copied.
+/// Tiles of a chunk in scratch, in elements. Rows are 8 elements longer than what they hold: 8 rows of a column then
+/// lie in different banks of shared memory, into which whole tiles are copied.
 constexpr int kDeltaRowStride = kDeltaChunkSize + 8, kDeltaColumnStride = kDeltaChunk + 8;
 constexpr int kDeltaRowTile = kDeltaChunk * kDeltaRowStride;            // [64 rows, 128]
 constexpr int kDeltaColumnTile = kDeltaChunkSize * kDeltaColumnStride;  // [128 columns, 64 rows]

@@ -19,10 +19,12 @@ void delta_mixer_cpu(Context& cx, const Batch& batch, const Tensor& mix, const T
   const float scale = 1 / std::sqrt(static_cast<float>(key_size));
   const auto slot_of = [](const Tensor& states, int64_t slot) {  // [slots,...] -> [...]
     const Tensor one = states.rows(slot, slot + 1);
-    return states.rank() == 3 ? one.reshape({one.dim(1), one.dim(2)}) : one.reshape({one.dim(1), one.dim(2), one.dim(3)});
+    return states.rank() == 3 ? one.reshape({one.dim(1), one.dim(2)})
+                              : one.reshape({one.dim(1), one.dim(2), one.dim(3)});
   };
   for (int64_t s = 0; s < batch.sequences; ++s) {
-    const int64_t begin = batch.begin.i32()[s], end = batch.begin.i32()[s + 1], slot = batch.slot.i32()[s], n = end - begin;
+    const int64_t begin = batch.begin.i32()[s], end = batch.begin.i32()[s + 1], slot = batch.slot.i32()[s],
+                  n = end - begin;
     if (slot < 0 || n == 0) continue;
     Tensor conv = slot_of(conv_state, slot), state = slot_of(S, slot);
     if (batch.position.i32()[s] == 0) {

@@ -1,7 +1,7 @@
-// The recurrence. A block owns a slice of a value head's columns: their part of S lies in registers from the first token
-// to the last, so it travels through memory once in each direction. A warp owns 8 columns over all Dk rows: its lanes
-// are 2 groups of 4 columns times 16 groups of kRows rows, and its sums need no other warp. The slices of all value
-// heads of one key head form a cluster, because the rows of y are normed over whole heads and because q and k
+// The recurrence. A block owns a slice of a value head's columns: their part of S lies in registers from the first
+// token to the last, so it travels through memory once in each direction. A warp owns 8 columns over all Dk rows: its
+// lanes are 2 groups of 4 columns times 16 groups of kRows rows, and its sums need no other warp. The slices of all
+// value heads of one key head form a cluster, because the rows of y are normed over whole heads and because q and k
 // channels of the convolution are shared: only one block writes those back, after all have read them.
 #include "ops/gated_delta/delta_mixer_cuda.h"
 #include "ops/gated_delta/gates.h"
@@ -54,8 +54,8 @@ __device__ inline void load_rows(const float* from, float (&to)[kRows]) {
   }
 }
 
-/// Sums of k (low lanes) and q (high lanes) times the columns, over the 16 row groups of a warp: lane l is left with the
-/// sum of column 2 * bit 3 + bit 2 for k or, with bit 4, for q.
+/// Sums of k (low lanes) and q (high lanes) times the columns, over the 16 row groups of a warp: lane l is left with
+/// the sum of column 2 * bit 3 + bit 2 for k or, with bit 4, for q.
 __device__ inline float sum_row_groups(const float (&key)[4], const float (&query)[4]) {
   const int lane = threadIdx.x % 32;
   float four[4], two[2];
@@ -76,7 +76,8 @@ __device__ inline float sum_row_groups(const float (&key)[4], const float (&quer
 
 /// Dk <= 16 * kRows. grid (slices * Hv/Hk, Hk, sequences), a cluster along x; dynamic shared memory: see step_floats.
 template <int kRows, int kWarps>
-__global__ void __launch_bounds__(32 * kWarps) delta_step(DeltaMixerArgs m, int slices, bool short_only) {
+__global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
+    delta_step(DeltaMixerArgs m, int slices, bool short_only) {
   constexpr int kThreads = 32 * kWarps, kKeys = 16 * kRows, kColumns = 8 * kWarps, kRow = 2 * kKeys + kColumns;
   constexpr int kChannels = (kRow + kThreads - 1) / kThreads, kPairs = kTile * kColumns / 2 / kThreads;
   extern __shared__ float4 shared_memory[];
@@ -167,7 +168,8 @@ __global__ void __launch_bounds__(32 * kWarps) delta_step(DeltaMixerArgs m, int 
 #pragma unroll
         for (int i = 0; i < kChannels; ++i) {
           const float x = mix[i][j];
-          const float pre = fmaf(tap[i].w, x, fmaf(tap[i].z, past[i][2], fmaf(tap[i].y, past[i][1], tap[i].x * past[i][0])));
+          const float pre =
+              fmaf(tap[i].w, x, fmaf(tap[i].z, past[i][2], fmaf(tap[i].y, past[i][1], tap[i].x * past[i][0])));
           past[i][0] = past[i][1], past[i][1] = past[i][2], past[i][2] = x;
           if (tid + i * kThreads < kRow) row[t + j][tid + i * kThreads] = pre / (1.0f + expf(-pre));
         }
@@ -196,7 +198,6 @@ __global__ void __launch_bounds__(32 * kWarps) delta_step(DeltaMixerArgs m, int 
 
     if (active) {
       const int mine = 2 * (lane >> 3 & 1) + (lane >> 2 & 1);  // the column of the group whose sums end in this lane
-      float* const slots = &row[0][2 * kKeys + local];
       for (int t = 0; t < n; ++t) {
         const Token c = token[t];
         float k[kRows], q[kRows], key_sum[4] = {}, query_sum[4] = {};
@@ -212,9 +213,13 @@ __global__ void __launch_bounds__(32 * kWarps) delta_step(DeltaMixerArgs m, int 
         }
         // With S the state before the token: S~^T k = decay S^T k, and y = S~^T q + <q,k> d.
         const float sum = sum_row_groups(key_sum, query_sum) * c.decay;
-        float d = c.beta * fmaf(-c.key, sum, slots[t * kRow + mine]);
-        d = __shfl_sync(0xFFFFFFFF, d, lane & 15);
-        if ((lane & 18) == 16) slots[t * kRow + mine] = fmaf(c.overlap, d, c.query * sum);
+        const float query = c.query * __shfl_xor_sync(0xFFFFFFFF, sum, 16);
+        float d = 0;
+        if ((lane & 18) == 0) {
+          float* const slot = &row[t][2 * kKeys + local + mine];
+          d = c.beta * fmaf(-c.key, sum, *slot);
+          *slot = fmaf(c.overlap, d, query);
+        }
         d *= c.key;
         float write[4];
 #pragma unroll
