@@ -29,8 +29,8 @@ bool is_tied(const model::Config& config) {
   return config.tie_embeddings.value_or(false);
 }
 
-bool is_quantized(ops::WeightFormat format, std::string_view module, int64_t in) {
-  return format == ops::WeightFormat::nvfp4 && in % kNvfp4Block == 0 && module != "lm_head" &&
+bool is_quantized(ops::WeightFormat format, std::string_view module, int64_t in, bool head) {
+  return format == ops::WeightFormat::nvfp4 && in % kNvfp4Block == 0 && (head || module != "lm_head") &&
          !module.ends_with("in_proj_a") && !module.ends_with("in_proj_b");
 }
 
@@ -38,11 +38,12 @@ DType matrix_type(ops::WeightFormat format) {
   return format == ops::WeightFormat::f32 ? DType::f32 : DType::bf16;
 }
 
-uint64_t memory_bytes(const model::Config& config, ops::WeightFormat format) {
+uint64_t memory_bytes(const model::Config& config, ops::WeightFormat format, bool head) {
   uint64_t bytes = 0;
   for (const model::TensorSlot& slot : model::text_slots(config, model::kTextPrefix, is_tied(config))) {
     const auto n = static_cast<uint64_t>(slot.shape.elements());
-    if (slot.kind == model::TensorKind::linear && is_quantized(format, model::module_name(slot.name), slot.shape[1])) {
+    if (slot.kind == model::TensorKind::linear &&
+        is_quantized(format, model::module_name(slot.name), slot.shape[1], head)) {
       bytes += n / 2 + n / kNvfp4Block;
     } else {
       const bool matrix = slot.kind == model::TensorKind::linear || slot.kind == model::TensorKind::embedding;
@@ -60,12 +61,12 @@ class RandomModel : public model::WeightsVisitor {
         format_(format),
         pool_(pool),
         options_(options),
-        total_bytes_(memory_bytes(weights.config, format)) {}
+        total_bytes_(memory_bytes(weights.config, format, options.quantized_head)) {}
 
   void linear(const std::string& name, ops::Linear& linear, int64_t out, int64_t in) override {
     const uint64_t stream = stream_++;
     if (options_.cancel.cancelled()) return;
-    if (is_quantized(format_, name, in)) {
+    if (is_quantized(format_, name, in, options_.quantized_head)) {
       const Tensor codes = make(DType::u8, {out, in / 2}), scales = make(DType::f8e4m3, {out, in / kNvfp4Block});
       pool_.parallel_for(codes.elements(), kGrain, [&](int64_t begin, int64_t end) {
         fill_random_codes(options_.seed, stream, begin, end, codes.u8() + begin);
@@ -158,7 +159,7 @@ Status write_tensors(const Path& folder, const model::Config& config, ThreadPool
 
 Result<LoadedModel> synthetic_model(const model::Config& config, ops::WeightFormat format, ThreadPool& pool,
                                     const SyntheticOptions& options) {
-  const uint64_t needed = memory_bytes(config, format);
+  const uint64_t needed = memory_bytes(config, format, options.quantized_head);
   const auto present =
       static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   if (needed > present) {

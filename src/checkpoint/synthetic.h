@@ -15,6 +15,7 @@ struct SyntheticOptions {
   uint64_t seed = 1;
   Progress progress;  // in bytes
   CancelToken cancel;
+  bool quantized_head = false;  // nvfp4: lm_head, too
   /// Of a written file; tests make it small.
   uint64_t shard_bytes = 5'000'000'000;
 };

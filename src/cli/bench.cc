@@ -1,6 +1,7 @@
 #include <cctype>
 
 #include "checkpoint/synthetic.h"
+#include "cli/bench_device.h"
 #include "cli/bench_endpoint.h"
 #include "cli/bench_train.h"
 #include "cli/command.h"
@@ -13,10 +14,11 @@ namespace {
 
 struct Flags {
   Path dir, adapter, write;
-  std::string random, format = "bf16", act;
+  std::string random, format = "bf16", head = "bf16", act;
   gate::BenchOptions options;
   TrainBenchFlags train;
   EndpointBenchFlags endpoint;
+  DeviceBenchFlags device;
   int threads = 0;
   bool exact = false, json = false;
 };
@@ -66,6 +68,7 @@ Result<checkpoint::LoadedModel> open_weights(const Flags& flags, ThreadPool& poo
   const ops::WeightFormat format = flags.format == "nvfp4"  ? ops::WeightFormat::nvfp4
                                    : flags.format == "bf16" ? ops::WeightFormat::bf16
                                                             : ops::WeightFormat::f32;
+  options.quantized_head = flags.head == "nvfp4";
   return checkpoint::synthetic_model(*model::builtin_config(flags.random), format, pool, options);
 }
 
@@ -107,6 +110,7 @@ Result<int> run(const Flags& flags) {
   NIBBLE_RETURN_IF_ERROR(set_activations(loaded, flags.act));
   const std::string source = flags.random.empty() ? flags.dir.string() : "random " + flags.random;
   const std::string what = source + ", " + loaded.format.text();
+  if (flags.device.device != "cpu") return bench_device(flags.device, loaded, what, pool, flags.json);
   ProgressBar bar("bench");
   NIBBLE_TRY(report, gate::bench(cx, loaded.weights, flags.options, bar.callback()));
   if (flags.json) {
@@ -139,6 +143,7 @@ void add_bench(CLI::App& app, Action& action) {
       "  nibble bench models/tiny-voice --depths 128,1024\n"
       "  nibble bench models/tiny-voice --train --teacher models/tiny-voice\n"
       "  nibble bench --random 0.8b --format nvfp4\n"
+      "  nibble bench --random 9b --format nvfp4 --head nvfp4 --device cuda\n"
       "  nibble bench --endpoint http://127.0.0.1:8000 --output runs/speed\n"
       "  nibble bench --random 9b --write big        a complete BF16 folder of that shape, written as a stream");
   command->add_option("DIR", flags->dir, "a checkpoint folder, or a GGUF file");
@@ -153,6 +158,9 @@ void add_bench(CLI::App& app, Action& action) {
   command->add_option("--format", flags->format, "format of the random weights")
       ->check(CLI::IsMember({"f32", "bf16", "nvfp4"}))
       ->capture_default_str();
+  command->add_option("--head", flags->head, "format of the head beside nvfp4 weights")
+      ->check(CLI::IsMember({"bf16", "nvfp4"}))
+      ->capture_default_str();
   command->add_option("--write", flags->write, "write the random model to this new folder and stop")->needs("--random");
   command->add_option("--depths", flags->options.depths, "prompt tokens before the timed tokens")
       ->delimiter(',')
@@ -166,6 +174,7 @@ void add_bench(CLI::App& app, Action& action) {
       ->capture_default_str();
   add_train_bench_flags(*command, flags->train);
   add_endpoint_bench_flags(*command, flags->endpoint);
+  add_device_bench_flags(*command, flags->device);
   command->add_option("--threads", flags->threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
   command->add_flag("--exact", flags->exact, "f32 activations, as eval and train use them");
   command->add_flag("--json", flags->json, "print one JSON document");

@@ -104,8 +104,8 @@ size_t batch_scratch_bytes(const Config& c, int64_t rows, int64_t sequences, int
                 ops::gated_attention_scratch_bytes(sequences, step, c.heads, c.head_dim),
                 ops::delta_mixer_scratch_bytes(rows, sequences, rows, c.key_heads, c.value_heads, c.key_head_dim,
                                                c.value_head_dim)});
-  constexpr size_t kLoading = size_t{40} << 20, kHoles = size_t{64} << 10;  // a slab of weights on its way; alignment
-  return std::max(kLoading, static_cast<size_t>(rows * row_bytes) + ops_bytes + kHoles);
+  constexpr size_t kHoles = size_t{64} << 10;  // between tensors
+  return static_cast<size_t>(rows * row_bytes) + ops_bytes + kHoles;
 }
 
 void batch_head(Context& cx, const Weights& weights, const Tensor& hidden, Tensor& logits) {

@@ -25,6 +25,9 @@ inline DType activation_type(const Context& cx) {
 /// What a GPU's arena must hold for batches of up to `rows` rows of sequences up to `reach` tokens.
 size_t batch_scratch_bytes(const Config& config, int64_t rows, int64_t sequences, int64_t reach);
 
+/// What the arena must hold for to_device(): the slab of a weight that is on its way.
+constexpr size_t kUploadBytes = size_t{48} << 20;
+
 /// The weights as the GPU of `cx` holds them. `unsupported` names the tensor that has no kernel there.
 Result<Weights> to_device(Context& cx, const Weights& host);
 

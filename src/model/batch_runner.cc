@@ -172,6 +172,7 @@ Status BatchRunner::step() {
     NIBBLE_TRY(captured, cx_.stream->capture([&] { run_step(rows_, reach); }));
     graph = std::move(captured);
   }
+  nodes_ = graph->nodes();
   cx_.stream->replay(*graph);
   return {};
 }

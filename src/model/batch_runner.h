@@ -50,7 +50,8 @@ class BatchRunner {
   Status chosen(std::span<int32_t> ids);
   Status wait();
 
-  const Slots& slots() const { return slots_; }
+  /// Kernels in the graph of the last step; 0 without graphs.
+  int64_t nodes() const { return nodes_; }
 
  private:
   BatchRunner(Context& cx, const Weights& weights, const RunnerOptions& options)
@@ -66,7 +67,7 @@ class BatchRunner {
   Buffer memory_;
   Tensor ids_, begin_, slot_, position_;  // i32
   Tensor logits_, hidden_, allowed_;
-  int64_t rows_ = 0, deepest_ = 0;                                        // of the speakers
+  int64_t rows_ = 0, deepest_ = 0, nodes_ = 0;  // of the speakers and their graph
   std::map<std::pair<int64_t, int64_t>, std::unique_ptr<Graph>> graphs_;  // by rows and reach
 };
 

@@ -121,6 +121,7 @@ class CalibratedJob {
       recipe.rounding = Rounding::gptq;
       recipe.act_order = true;
     }
+    if (rounds_inputs(plan)) NIBBLE_RETURN_IF_ERROR(find_input_amax());
     const Path work = output_.work() / "uniform";
     std::error_code error;
     std::filesystem::create_directory(work, error);

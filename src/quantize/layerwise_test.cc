@@ -228,19 +228,25 @@ TEST_F(Layerwise, AFoldKeepsTheFunction) {
 }
 
 TEST_F(Layerwise, EveryStrategyWritesAFolderThatLoads) {
-  for (const std::string name : {"local_hessian", "gptq", "awq_lite", "awq_clip", "svdquant", "auto_mixed"}) {
-    Result<Recipe> recipe = find_recipe(name);
+  const std::string a4 = "_a4";  // with inputs rounded, too
+  for (const std::string name :
+       {"local_hessian", "gptq", "awq_lite", "awq_clip", "svdquant", "auto_mixed", "gptq_a4", "auto_mixed_a4"}) {
+    const std::string strategy = name.ends_with(a4) ? name.substr(0, name.size() - a4.size()) : name;
+    Result<Recipe> recipe = find_recipe(strategy);
     ASSERT_TRUE(recipe.ok()) << recipe.status().text();
+    for (Rule& rule : recipe->rules) {
+      if (strategy != name) rule.inputs = Inputs::a4;
+    }
     recipe->rank = 4;
     CalibratedOptions options;
     options.quantize.recipe = *recipe;
-    if (name == "auto_mixed") options.budget.effective_bits = 8;
+    if (strategy == "auto_mixed") options.budget.effective_bits = 8;
     const Path output = folder_.path() / name;
     Result<PartialFolder> partial = PartialFolder::open(output, "key");
     ASSERT_TRUE(partial.ok()) << partial.status().text();
     const Result<CalibratedReport> report = quantize_with_data(cx_, source_, *partial, model_.weights, chats_, options);
     ASSERT_TRUE(report.ok()) << name << ": " << report.status().text();
-    if (name == "auto_mixed") {
+    if (strategy == "auto_mixed") {
       ASSERT_TRUE(report->mixed);
       EXPECT_LE(report->mixed->bits, 8);
       EXPECT_LE(report->report.effective_bits, 8.01);

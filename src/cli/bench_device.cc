@@ -1,0 +1,68 @@
+#include "cli/bench_device.h"
+
+#include "base/clock.h"
+#include "cli/terminal.h"
+#include "cli/version.h"
+#include "model/batch_runner.h"
+
+namespace nibble::cli {
+namespace {
+
+void print_report(const gate::DeviceBenchReport& report, const std::string& what) {
+  fmt::print("{}\n{}; a copy moves {:.0f} GB/s; a token reads {} of weights; {} of weights, {} beside them\n\n", what,
+             report.device.name, report.probe_gb_s, human_bytes(report.weight_bytes_per_token),
+             human_bytes(report.weight_bytes), human_bytes(report.state_bytes));
+  std::vector<std::vector<std::string>> rows = {{"prompt", "first token ms", "tok/s", "TFLOP/s"}};
+  for (const gate::PromptPoint& p : report.prompts) {
+    rows.push_back({std::to_string(p.tokens), fmt::format("{:.2f}", p.ms), fmt::format("{:.0f}", p.tok_s),
+                    fmt::format("{:.1f}", p.tflop_s)});
+  }
+  if (rows.size() > 1) fmt::print("{}\n", table(rows));
+  rows = {{"depth", "sequences", "step ms", "tok/s", "GB/s", "% of copy", "kernels"}};
+  for (const gate::SpeechPoint& p : report.speech) {
+    rows.push_back({std::to_string(p.depth), std::to_string(p.sequences), fmt::format("{:.3f}", p.step_ms),
+                    fmt::format("{:.1f}", p.tok_s), fmt::format("{:.0f}", p.gb_s), fmt::format("{:.1f}", p.share * 100),
+                    std::to_string(p.nodes)});
+  }
+  if (rows.size() > 1) fmt::print("{}", table(rows));
+}
+
+}  // namespace
+
+void add_device_bench_flags(CLI::App& command, DeviceBenchFlags& flags) {
+  command.add_option("--device", flags.device, "cpu, cuda or cuda:N")->capture_default_str();
+  command.add_option("--prompts", flags.options.prompts, "on a GPU: lengths of prompts that are read")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command.add_option("--batches", flags.options.batches, "on a GPU: sequences that speak at once")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+}
+
+Result<int> bench_device(const DeviceBenchFlags& flags, const checkpoint::LoadedModel& model, const std::string& what,
+                         ThreadPool& pool, bool json) {
+  NIBBLE_TRY(device, parse_device(flags.device));
+  NIBBLE_TRY(stream, Stream::open(device));
+  Context cx(pool, Numeric::bf16_act, *stream);
+  cx.cancel = interrupt_token();
+  NIBBLE_RETURN_IF_ERROR(cx.arena.reserve(model::kUploadBytes));
+  const Stopwatch clock;
+  NIBBLE_TRY(weights, model::to_device(cx, model.weights));
+  const double upload_s = clock.seconds();
+  ProgressBar bar("bench");
+  NIBBLE_TRY(report, gate::device_bench(cx, weights, flags.options, bar.callback()));
+  if (json) {
+    Json out = report.json();
+    out["model"] = what;
+    out["upload_s"] = upload_s;
+    out["version"] = kVersion;
+    print_json(out);
+  } else {
+    print_report(report, what);
+  }
+  return 0;
+}
+
+}  // namespace nibble::cli

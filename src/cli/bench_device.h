@@ -1,0 +1,19 @@
+// bench --device cuda.
+#pragma once
+
+#include "cli/command.h"
+#include "gate/device_bench.h"
+
+namespace nibble::cli {
+
+struct DeviceBenchFlags {
+  std::string device = "cpu";
+  gate::DeviceBenchOptions options;
+};
+void add_device_bench_flags(CLI::App& command, DeviceBenchFlags& flags);
+
+/// `what` names the model in the report.
+Result<int> bench_device(const DeviceBenchFlags& flags, const checkpoint::LoadedModel& model, const std::string& what,
+                         ThreadPool& pool, bool json);
+
+}  // namespace nibble::cli

@@ -1,0 +1,181 @@
+#include "gate/device_bench.h"
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/rng.h"
+#include "gate/stats.h"
+#include "model/batch_runner.h"
+#include "model/state.h"
+
+namespace nibble::gate {
+namespace {
+
+std::vector<int32_t> random_ids(int64_t n, int64_t vocab) {
+  Rng rng(1);
+  std::vector<int32_t> ids(static_cast<size_t>(n));
+  for (int32_t& id : ids) id = static_cast<int32_t>(rng.below(static_cast<uint32_t>(vocab)));
+  return ids;
+}
+
+Result<double> copy_bandwidth(Stream& stream) {
+  constexpr size_t kBytes = size_t{2} << 30;
+  NIBBLE_TRY(from, Buffer::on(stream.device(), kBytes));
+  NIBBLE_TRY(to, Buffer::on(stream.device(), kBytes));
+  std::vector<double> rates;
+  for (int i = 0; i < 8; ++i) {
+    NIBBLE_TRY(ms, stream.time_ms([&] { stream.copy(from.data(), to.data(), kBytes); }));
+    if (i > 0) rates.push_back(2.0 * kBytes / ms * 1e-6);
+  }
+  return median(rates);
+}
+
+double multiplications(const model::Weights& weights) {
+  double sum = 0;
+  weights.for_each_linear([&](std::string_view name, const ops::Linear& w) {
+    if (name != "lm_head") sum += static_cast<double>(w.out) * static_cast<double>(w.in);
+  });
+  return sum;
+}
+
+int64_t largest(const std::vector<int64_t>& values, int64_t floor) {
+  return values.empty() ? floor : std::max(floor, *std::ranges::max_element(values));
+}
+
+class Bench {
+ public:
+  Bench(Context& cx, const model::Weights& weights, const DeviceBenchOptions& options, const Progress& progress)
+      : cx_(cx), weights_(weights), options_(options), progress_(progress) {
+    total_ = options.prompts.size() + options.depths.size() + options.batches.size();
+  }
+
+  Result<DeviceBenchReport> run() {
+    NIBBLE_TRY(info, open_device(cx_.device));
+    out_.device = info;
+    NIBBLE_TRY(probe, copy_bandwidth(*cx_.stream));
+    out_.probe_gb_s = probe;
+    out_.weight_bytes_per_token = model::bytes_per_token(weights_);
+    for (const Buffer& buffer : weights_.buffers) out_.weight_bytes += buffer.bytes();
+    const int64_t deepest = std::max(largest(options_.prompts, 1), largest(options_.depths, 1));
+    const int64_t room = (options_.decode_tokens + 1) * (options_.repeats + 1);
+    ids_ = random_ids(std::max(deepest, options_.batch_depth), weights_.config.vocab);
+    NIBBLE_RETURN_IF_ERROR(alone(deepest + room));
+    NIBBLE_RETURN_IF_ERROR(together(options_.batch_depth + room));
+    report(progress_, total_, total_, "done");
+    return out_;
+  }
+
+ private:
+  Status alone(int64_t capacity) {
+    if (options_.prompts.empty() && options_.depths.empty()) return {};
+    NIBBLE_TRY(runner, make(1, capacity));
+    for (const int64_t tokens : options_.prompts) {
+      report(progress_, done_++, total_, fmt::format("prompt of {}", tokens));
+      std::vector<double> times;
+      for (int i = 0; i <= options_.repeats; ++i) {
+        const Stopwatch clock;
+        int32_t first = 0;
+        NIBBLE_RETURN_IF_ERROR(runner->read(0, 0, {ids_.data(), static_cast<size_t>(tokens)}));
+        NIBBLE_RETURN_IF_ERROR(runner->chosen({&first, 1}));
+        if (i > 0) times.push_back(clock.ms());  // the first warms up
+      }
+      const double ms = median(times);
+      out_.prompts.push_back({.tokens = tokens,
+                              .ms = ms,
+                              .tok_s = static_cast<double>(tokens) / ms * 1e3,
+                              .tflop_s = 2 * multiplications(weights_) * static_cast<double>(tokens) / ms * 1e-9});
+    }
+    for (const int64_t depth : options_.depths) NIBBLE_RETURN_IF_ERROR(speak(*runner, 1, depth));
+    return {};
+  }
+
+  Status together(int64_t capacity) {
+    if (options_.batches.empty()) return {};
+    NIBBLE_TRY(runner, make(largest(options_.batches, 1), capacity));
+    for (const int64_t batch : options_.batches) {
+      NIBBLE_RETURN_IF_ERROR(speak(*runner, batch, options_.batch_depth));
+    }
+    return {};
+  }
+
+  Result<std::unique_ptr<model::BatchRunner>> make(int64_t slots, int64_t capacity) {
+    if (capacity > weights_.config.max_positions) {
+      return invalid_argument("bench: expected at most {} tokens with the reply, got {}", weights_.config.max_positions,
+                              capacity);
+    }
+    const model::RunnerOptions options{.slots = slots, .capacity = capacity};
+    out_.state_bytes = std::max(out_.state_bytes, model::BatchRunner::bytes_needed(weights_.config, options));
+    return model::BatchRunner::create(cx_, weights_, options);
+  }
+
+  Status speak(model::BatchRunner& runner, int64_t sequences, int64_t depth) {
+    report(progress_, done_++, total_, fmt::format("{} at depth {}", sequences, depth));
+    std::vector<model::Speaker> speakers;
+    for (int64_t s = 0; s < sequences; ++s) {
+      NIBBLE_RETURN_IF_ERROR(runner.read(s, 0, {ids_.data(), static_cast<size_t>(depth)}));
+      int32_t first = 0;
+      NIBBLE_RETURN_IF_ERROR(runner.chosen({&first, 1}));
+      speakers.push_back({.slot = s, .position = depth, .id = first});
+    }
+    NIBBLE_RETURN_IF_ERROR(runner.set(speakers));
+    std::vector<double> times;
+    Status status;
+    for (int i = 0; i <= options_.repeats; ++i) {
+      NIBBLE_TRY(ms, cx_.stream->time_ms([&] {
+        for (int64_t n = 0; n < options_.decode_tokens && status.ok(); ++n) status = runner.step();
+      }));
+      NIBBLE_RETURN_IF_ERROR(std::move(status));
+      if (i > 0) times.push_back(ms / static_cast<double>(options_.decode_tokens));
+    }
+    SpeechPoint point{.depth = depth, .sequences = sequences, .step_ms = median(times), .nodes = runner.nodes()};
+    const int64_t middle = depth + options_.decode_tokens * (options_.repeats + 1) / 2;
+    const auto bytes = static_cast<double>(out_.weight_bytes_per_token) +
+                       static_cast<double>(sequences) *
+                           static_cast<double>(model::state_bytes_per_token(weights_.config, middle, DType::bf16));
+    point.tok_s = static_cast<double>(sequences) / point.step_ms * 1e3;
+    point.gb_s = bytes / point.step_ms * 1e-6;
+    point.share = point.gb_s / out_.probe_gb_s;
+    out_.speech.push_back(point);
+    return {};
+  }
+
+  Context& cx_;
+  const model::Weights& weights_;
+  const DeviceBenchOptions& options_;
+  const Progress& progress_;
+  std::vector<int32_t> ids_;
+  uint64_t done_ = 0, total_ = 0;
+  DeviceBenchReport out_;
+};
+
+}  // namespace
+
+Result<DeviceBenchReport> device_bench(Context& cx, const model::Weights& weights, const DeviceBenchOptions& options,
+                                       const Progress& progress) {
+  return Bench(cx, weights, options, progress).run();
+}
+
+Json DeviceBenchReport::json() const {
+  Json reading = Json::array(), speaking = Json::array();
+  for (const PromptPoint& p : prompts) {
+    reading.push_back({{"tokens", p.tokens}, {"ms", p.ms}, {"tok_s", p.tok_s}, {"tflop_s", p.tflop_s}});
+  }
+  for (const SpeechPoint& p : speech) {
+    speaking.push_back({{"depth", p.depth},
+                        {"sequences", p.sequences},
+                        {"step_ms", p.step_ms},
+                        {"tok_s", p.tok_s},
+                        {"gb_s", p.gb_s},
+                        {"share_of_probe", p.share},
+                        {"graph_nodes", p.nodes}});
+  }
+  return {{"device", device.name},
+          {"probe_gb_s", probe_gb_s},
+          {"weight_bytes", weight_bytes},
+          {"weight_bytes_per_token", weight_bytes_per_token},
+          {"state_bytes", state_bytes},
+          {"prompts", reading},
+          {"speech", speaking}};
+}
+
+}  // namespace nibble::gate
