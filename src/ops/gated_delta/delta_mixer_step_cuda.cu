@@ -13,6 +13,10 @@ namespace {
 constexpr int kTile = kDeltaStepRows;  // tokens between two exchanges of a cluster
 constexpr int kMaxPartials = 256 / 8;  // sums over 8 columns of a head
 
+/// Says no more than that this block has begun: it orders no memory, which would wait for what is on its way.
+__device__ inline void cluster_begin() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
 __device__ inline void cluster_arrive() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
@@ -27,9 +31,13 @@ __device__ inline void store_at(float* place, int rank, float value) {
   asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(remote), "f"(value) : "memory");
 }
 
+/// x / (1 + exp(-x)) and 1 / (1 + exp(-x)) within some 2^-21, without the branches of an exact division. Where the
+/// exponential overflows, the quotient is 0 as it should be.
+__device__ inline float quick_silu(float x) {
+  return __fdividef(x, 1.0f + __expf(-x));
+}
 __device__ inline float gate_of(float z, Gate gate) {
-  const float s = 1.0f / (1.0f + expf(-z));
-  return gate == Gate::silu ? z * s : s;
+  return gate == Gate::silu ? quick_silu(z) : __fdividef(1.0f, 1.0f + __expf(-z));
 }
 
 /// What a token means to a whole head.
@@ -96,7 +104,7 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
     wait_for_predecessor();
     return;
   }
-  cluster_arrive();  // this block has begun: others may store into it
+  cluster_begin();  // others may store into this block
 
   // S, the convolution's past and its weights come from long before: they travel while the predecessor ends.
   const int group = lane / 2, local = warp * 8 + lane % 2 * 4, column = slice * kColumns + local;
@@ -132,6 +140,12 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
         past[i][j] = m.conv_state[(static_cast<int64_t>(slot) * 3 + j) * m.channels + channel[i]];
       }
     }
+  }
+  const float a_log = m.a_log[head], dt_bias = m.dt_bias[head];
+  float2 norm = {0, 0};  // of the columns whose y this thread makes: every tile the same
+  const int out_column = tid % (kColumns / 2) * 2;
+  if (slice * kColumns + out_column < m.value_size) {
+    norm = *reinterpret_cast<const float2*>(m.norm + slice * kColumns + out_column);
   }
   wait_for_predecessor();
 
@@ -171,12 +185,12 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
           const float pre =
               fmaf(tap[i].w, x, fmaf(tap[i].z, past[i][2], fmaf(tap[i].y, past[i][1], tap[i].x * past[i][0])));
           past[i][0] = past[i][1], past[i][1] = past[i][2], past[i][2] = x;
-          if (tid + i * kThreads < kRow) row[t + j][tid + i * kThreads] = pre / (1.0f + expf(-pre));
+          if (tid + i * kThreads < kRow) row[t + j][tid + i * kThreads] = quick_silu(pre);
         }
       }
     }
     if (tid < n) {
-      token[tid].decay = expf(delta_decay(a, m.a_log[head], m.dt_bias[head]));
+      token[tid].decay = expf(delta_decay(a, a_log, dt_bias));
       token[tid].beta = delta_strength(b);
     }
     __syncthreads();
@@ -190,7 +204,7 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
       }
       kk = warp_sum(kk), qq = warp_sum(qq), qk = warp_sum(qk);
       if (lane == 0) {
-        const float key = 1.0f / sqrtf(kk + m.l2_eps), query = m.scale / sqrtf(qq + m.l2_eps);
+        const float key = rsqrtf(kk + m.l2_eps), query = m.scale * rsqrtf(qq + m.l2_eps);
         token[t].key = key, token[t].query = query, token[t].overlap = qk * key * query;
       }
     }
@@ -259,20 +273,17 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
     const int partials = m.value_size / 8;
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
-      const int pair = tid + i * kThreads, t = pair / (kColumns / 2), in_slice = pair % (kColumns / 2) * 2;
-      const int c = slice * kColumns + in_slice;
+      const int t = (tid + i * kThreads) / (kColumns / 2), c = slice * kColumns + out_column;
       if (t >= n || c >= m.value_size) continue;
       float sum = 0;
+#pragma unroll 8
       for (int j = 0; j < partials; j += 2) sum += sums[t][j] + sums[t][j + 1];
-      const float r = 1.0f / sqrtf(sum / static_cast<float>(m.value_size) + m.norm_eps);
-      float out[2];
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        const float gate = gate_of(f32_from_bits(j == 0 ? z[i] << 16 : z[i] & 0xFFFF0000), m.gate);
-        out[j] = row[t][2 * kKeys + in_slice + j] * r * m.norm[c + j] * gate;
-      }
+      const float r = rsqrtf(__fdividef(sum, static_cast<float>(m.value_size)) + m.norm_eps);
+      const float2 x = *reinterpret_cast<const float2*>(&row[t][2 * kKeys + out_column]);
+      const float left = x.x * r * norm.x * gate_of(f32_from_bits(z[i] << 16), m.gate);
+      const float right = x.y * r * norm.y * gate_of(f32_from_bits(z[i] & 0xFFFF0000), m.gate);
       *reinterpret_cast<__nv_bfloat162*>(m.y + ((at + t) * m.heads + head) * m.value_size + c) =
-          __floats2bfloat162_rn(out[0], out[1]);
+          __floats2bfloat162_rn(left, right);
     }
     if (begin + kTile < rows) __syncthreads();
   }
