@@ -20,15 +20,9 @@ constexpr Tolerance kExact{"exact", 0};
 /// The value is that of CTranslate2's operator tests.
 constexpr Tolerance kF32Op{"f32_op", 1e-5};
 
-/// A result that is rounded to BF16 once, from f32 sums and __expf.
-constexpr Tolerance kBf16Rounding{"bf16_rounding", 0x1p-8};
-
 /// The delta rule carries rounding through its state for up to 200 tokens and, chunked, through a triangular inverse;
 /// the specification asks for 1e-4 in f32.
 constexpr Tolerance kGatedDelta{"gated_delta", 1e-4};
-
-/// One rounding to BF16 (2^-9) of what f32 sums gave.
-constexpr Tolerance kBf16Rounding{"bf16_rounding", 0x1p-8};
 
 /// The chunked delta rule with BF16 operands. Of a whole tensor, as relative L2 error: some ten roundings of 2^-9 on
 /// the way, of which an emulation in f64 gives .003 to .0054 (FLA's tests ask for .005). Of an element ten times more:
