@@ -20,7 +20,7 @@ constexpr Tolerance kExact{"exact", 0};
 /// The value is that of CTranslate2's operator tests.
 constexpr Tolerance kF32Op{"f32_op", 1e-5};
 
-/// A result that is rounded to BF16 once, from f32 sums and __expf.
+/// A result that is rounded to BF16 once, from f32 sums and __expf; now and then a tie falls the other way.
 constexpr Tolerance kBf16Rounding{"bf16_rounding", 0x1p-8};
 
 /// The delta rule carries rounding through its state for up to 200 tokens and, chunked, through a triangular inverse;
@@ -34,9 +34,6 @@ constexpr Tolerance kAttentionVjp{"attention_vjp", 5e-5};
 /// On a GPU q, k and the weights of softmax are rounded to BF16 (2^-9 each); the oracle rounds q and k likewise, so
 /// what is left are ties that fall the other way, the weights, and the result's own rounding.
 constexpr Tolerance kGatedAttentionBf16{"gated_attention_bf16", 1.5e-2};
-
-/// One rounding to BF16, 2^-9 of the number, and now and then a tie that falls the other way.
-constexpr Tolerance kBf16Rounding{"bf16_rounding", 0x1p-8};
 
 /// f64 sums of f64 exponentials.
 constexpr Tolerance kF64Sum{"f64_sum", 1e-12};
