@@ -3,27 +3,28 @@
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <mutex>
-#include <random>
+#include <optional>
 #include <thread>
 
 #include "base/clock.h"
-#include "base/log.h"
-#include "engine/sampler.h"
-#include "model/forward.h"
-#include "text/stream_decoder.h"
+#include "engine/reply.h"
+#include "model/batch_runner.h"
 
 namespace nibble::engine {
 namespace {
 
 constexpr int64_t kDefaultContext = 8192;
 
-DType kv_dtype(Numeric numeric) {
-  return numeric == Numeric::exact ? DType::f32 : DType::bf16;
-}
-
 int64_t context_of(const model::Config& config, const EngineOptions& options) {
   return options.context > 0 ? options.context : std::min(kDefaultContext, config.max_positions);
+}
+
+model::RunnerOptions runner_options(const model::Config& config, const EngineOptions& options) {
+  // On a CPU a multiple of 64: such cuts move no chunk of the delta rule and change no bit.
+  const int64_t prefill_rows = options.device.is_cuda() ? 2048 : 256;
+  return {.slots = options.slots, .capacity = context_of(config, options), .prefill_rows = prefill_rows};
 }
 
 Sampling default_sampling(const checkpoint::Generation& g) {
@@ -42,26 +43,61 @@ struct Job {
   Stopwatch queued;
 };
 
+/// What the model runs on: a context of the CPU, or of a GPU with the weights copied there.
+struct Machine {
+  ThreadPool pool;
+  std::unique_ptr<Stream> stream;
+  std::optional<Context> cx;
+  std::optional<model::Weights> on_device;
+  const model::Weights* weights = nullptr;
+  std::unique_ptr<model::BatchRunner> runner;
+
+  explicit Machine(int threads) : pool(threads) {}
+};
+
+Result<std::unique_ptr<Machine>> start_machine(const checkpoint::LoadedModel& model, const EngineOptions& options,
+                                               std::span<const uint8_t> allowed) {
+  auto machine = std::make_unique<Machine>(options.threads);
+  machine->weights = &model.weights;
+  if (options.device.is_cuda()) {
+    if (options.numeric == Numeric::exact) {
+      return unsupported("--device cuda: activations are BF16 there").with_hint("--exact belongs to --device cpu");
+    }
+    NIBBLE_TRY(stream, Stream::open(options.device));
+    machine->stream = std::move(stream);
+    machine->cx.emplace(machine->pool, options.numeric, *machine->stream);
+    NIBBLE_RETURN_IF_ERROR(machine->cx->arena.reserve(model::kUploadBytes));
+    NIBBLE_TRY(weights, model::to_device(*machine->cx, model.weights));
+    machine->on_device.emplace(std::move(weights));
+    machine->weights = &*machine->on_device;
+  } else {
+    machine->cx.emplace(machine->pool, options.numeric);
+  }
+  NIBBLE_TRY(runner, model::BatchRunner::create(*machine->cx, *machine->weights,
+                                                runner_options(model.weights.config, options), allowed));
+  machine->runner = std::move(runner);
+  return machine;
+}
+
 class LocalEngine final : public Engine {
  public:
   LocalEngine(std::shared_ptr<const checkpoint::LoadedModel> model, std::shared_ptr<const text::Tokenizer> tokenizer,
-              const EngineOptions& options)
+              const EngineOptions& options, ReplyRules rules, std::unique_ptr<Machine> machine)
       : model_(std::move(model)),
         tokenizer_(std::move(tokenizer)),
         max_queue_(options.max_queue),
-        pool_(options.threads),
-        cx_(pool_, options.numeric),
-        state_(config(), context_of(config(), options), kv_dtype(options.numeric)) {
+        rules_(std::move(rules)),
+        machine_(std::move(machine)),
+        runner_(*machine_->runner),
+        speakers_(static_cast<size_t>(options.slots)),
+        logits_(static_cast<size_t>(config().vocab)) {
     info_.format = model_->format.format;
     info_.quant = model_->quantization.algo;
     info_.activations = model_->format.activations;
     info_.numeric = name(options.numeric);
     info_.fingerprint = model_->fingerprint;
-    info_.context = state_.capacity();
+    info_.context = rules_.context;
     info_.default_sampling = default_sampling(model_->generation);
-    for (int32_t id = 0; id < static_cast<int32_t>(config().vocab); ++id) {
-      if (!tokenizer_->known(id)) unknown_.push_back(id);
-    }
     worker_ = std::thread([this] { work(); });
   }
 
@@ -70,7 +106,7 @@ class LocalEngine final : public Engine {
       std::lock_guard lock(mutex_);
       stop_ = true;
       for (Job& job : queue_) job.request.cancel.cancel();
-      if (running_) running_->cancel();
+      for (const auto& [slot, token] : running_) token.cancel();
     }
     wake_.notify_one();
     worker_.join();
@@ -97,12 +133,18 @@ class LocalEngine final : public Engine {
   }
   bool running() const override {
     std::lock_guard lock(mutex_);
-    return running_.has_value();
+    return !running_.empty();
   }
 
  private:
+  /// A reply in its slot.
+  struct Active {
+    Reply reply;
+    int64_t position;  // of `last`
+    int32_t last;
+  };
+
   const model::Config& config() const { return model_->weights.config; }
-  const std::vector<int32_t>& stop_ids() const { return model_->generation.stop_ids; }
 
   // Queued requests that somebody still waits for; mutex_ is held.
   int64_t live_jobs() const {
@@ -123,112 +165,126 @@ class LocalEngine final : public Engine {
     return {};
   }
 
+  bool idle() const {
+    return std::ranges::none_of(speakers_, [](const auto& active) { return active.has_value(); });
+  }
+
+  // A queued request goes before the next token of those that speak: it waits for one step at most.
   void work() {
     while (true) {
-      std::unique_lock lock(mutex_);
-      wake_.wait(lock, [this] { return stop_ || !queue_.empty(); });
-      if (queue_.empty()) return;  // stopped, and everything queued has had its last event
-      Job job = std::move(queue_.front());
-      queue_.pop_front();
-      running_ = job.request.cancel;
-      if (stop_) running_->cancel();
-      lock.unlock();
-      run(job);
-      lock.lock();
-      running_.reset();
-    }
-  }
-
-  // One request from its first forward to its last event.
-  void run(Job& job) {
-    const Request& request = job.request;
-    Usage usage{.prompt_tokens = static_cast<int64_t>(request.prompt.size()), .queue_ms = job.queued.ms()};
-    cx_.cancel = request.cancel;
-    if (!request.cancel.cancelled()) job.callback({});
-    state_.reset();
-    const Arena::Scope scope(cx_.arena);
-    Tensor logits = cx_.arena.f32({1, config().vocab});
-
-    Stopwatch clock;
-    Status status = model::read_prompt(cx_, model_->weights, request.prompt, state_, logits);
-    usage.prefill_ms = clock.ms();
-    Finish finish = Finish::cancelled;
-    if (status.ok()) {
-      clock = {};
-      status = decode(job, logits, usage, finish);
-      usage.decode_ms = clock.ms();
-    }
-    if (!status.ok() && status.code() != Code::cancelled) {
-      finish = Finish::error;
-      spdlog::error("engine: {}", status.text());
-    }
-    Event last;
-    last.finish = finish;
-    last.usage = usage;
-    if (finish == Finish::error) last.error = status;
-    job.callback(std::move(last));
-  }
-
-  // Samples until a stop token, the limit, or a cancelled request.
-  Status decode(const Job& job, Tensor& logits, Usage& usage, Finish& finish) {
-    const Request& request = job.request;
-    const int64_t limit = std::min(request.max_tokens, info_.context - usage.prompt_tokens);
-    Sampler sampler(request.sampling, request.prompt, std::random_device{}());
-    text::StreamDecoder decoder(*tokenizer_);
-    std::vector<int32_t> masked = unknown_;
-    masked.insert(masked.end(), request.masked_token_ids.begin(), request.masked_token_ids.end());
-    const size_t always_masked = masked.size();
-    if (request.min_tokens > 0) {
-      masked.insert(masked.end(), stop_ids().begin(), stop_ids().end());
-      masked.insert(masked.end(), request.stop_token_ids.begin(), request.stop_token_ids.end());
-    }
-    const Arena::Scope scope(cx_.arena);
-    Tensor hidden = cx_.arena.f32({1, config().hidden});
-    while (true) {
-      if (request.cancel.cancelled()) return cancelled("request");
-      if (usage.completion_tokens == request.min_tokens) masked.resize(always_masked);
-      const int32_t id = sampler.sample(logits.f32_span(), masked);
-      ++usage.completion_tokens;
-      const bool stop = is_stop(request, id);
-      const bool full = usage.completion_tokens == limit;
-      Event event;
-      if (!stop) {
-        event.tokens.push_back(id);
-        event.text = decoder.feed(id);
+      std::optional<Job> job;
+      const auto free = std::ranges::find_if(speakers_, [](const auto& active) { return !active.has_value(); });
+      {
+        std::unique_lock lock(mutex_);
+        if (idle()) wake_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+        if (queue_.empty() && idle()) return;  // stopped, and everything queued has had its last event
+        if (free != speakers_.end() && !queue_.empty()) {
+          job = std::move(queue_.front());
+          queue_.pop_front();
+          running_[free - speakers_.begin()] = job->request.cancel;
+          if (stop_) job->request.cancel.cancel();
+        }
       }
-      if (stop || full) event.text += decoder.finish();
-      if (!event.tokens.empty() || !event.text.empty()) job.callback(std::move(event));
-      if (stop || full) {
-        finish = stop ? Finish::stop : Finish::length;
-        return {};
+      if (job) {
+        begin(std::move(*job), free - speakers_.begin());
+      } else {
+        step();
       }
-      NIBBLE_RETURN_IF_ERROR(model::forward(cx_, model_->weights, {&id, 1}, state_, hidden));
-      model::head(cx_, model_->weights, hidden, logits);
     }
   }
 
-  bool is_stop(const Request& request, int32_t id) const {
-    const auto holds = [id](const std::vector<int32_t>& ids) {
-      return std::find(ids.begin(), ids.end(), id) != ids.end();
-    };
-    return holds(request.stop_token_ids) || (!request.ignore_eos && holds(stop_ids()));
+  // Reads the prompt and says the first token.
+  void begin(Job job, int64_t slot) {
+    const double queue_ms = job.queued.ms();
+    machine_->cx->cancel = job.request.cancel;
+    const Stopwatch clock;
+    std::optional<Active>& active = speakers_[static_cast<size_t>(slot)];
+    active.emplace(Active{Reply(rules_, std::move(job.request), std::move(job.callback), queue_ms), 0, 0});
+    changed_ = true;
+    Reply& reply = active->reply;
+    Status status = runner_.read(slot, 0, reply.request().prompt);
+    int32_t id = 0;
+    if (status.ok()) status = next(reply, 0, id);
+    machine_->cx->cancel = {};
+    reply.read(clock.ms());
+    if (!status.ok()) return end(active, status);
+    active->position = static_cast<int64_t>(reply.request().prompt.size());
+    active->last = id;
+    if (reply.say(id)) end(active, {});
+  }
+
+  // The next id of a reply from a row of the runner's logits.
+  Status next(Reply& reply, int64_t row, int32_t& id) {
+    if (reply.takes_likeliest()) {
+      NIBBLE_RETURN_IF_ERROR(runner_.chosen(chosen_));
+      id = chosen_[static_cast<size_t>(row)];
+      return {};
+    }
+    NIBBLE_RETURN_IF_ERROR(runner_.logits_of(row, logits_));
+    id = reply.sample(logits_);
+    changed_ = true;  // what the runner would go on with is the likeliest
+    return {};
+  }
+
+  // One token for everybody who speaks.
+  void step() {
+    std::vector<model::Speaker> rows;
+    std::vector<std::optional<Active>*> who;
+    for (size_t slot = 0; slot < speakers_.size(); ++slot) {
+      std::optional<Active>& active = speakers_[slot];
+      if (active && active->reply.cancelled()) end(active, nibble::cancelled("request"));
+      if (!active) continue;
+      rows.push_back({static_cast<int64_t>(slot), active->position, active->last});
+      who.push_back(&active);
+    }
+    if (rows.empty()) return;
+    Status status;
+    if (changed_) status = runner_.set(rows);
+    changed_ = false;
+    if (status.ok()) status = runner_.step();
+    chosen_.resize(rows.size());
+    for (size_t row = 0; row < who.size(); ++row) {
+      std::optional<Active>& active = *who[row];
+      int32_t id = 0;
+      if (status.ok()) status = next(active->reply, static_cast<int64_t>(row), id);
+      if (!status.ok()) {
+        end(active, status);
+        continue;
+      }
+      ++active->position;
+      active->last = id;
+      if (active->reply.say(id)) end(active, {});
+    }
+  }
+
+  void end(std::optional<Active>& active, const Status& status) {
+    {
+      std::lock_guard lock(mutex_);
+      running_.erase(&active - speakers_.data());
+    }
+    active->reply.end(status);
+    active.reset();
+    changed_ = true;
   }
 
   const std::shared_ptr<const checkpoint::LoadedModel> model_;
   const std::shared_ptr<const text::Tokenizer> tokenizer_;
   const int64_t max_queue_;
+  const ReplyRules rules_;
   Info info_;
-  std::vector<int32_t> unknown_;  // ids of the head that the tokenizer does not know: never sampled
 
   // Touched by the worker alone.
-  ThreadPool pool_;
-  Context cx_;
-  model::State state_;
+  const std::unique_ptr<Machine> machine_;
+  model::BatchRunner& runner_;
+  std::vector<std::optional<Active>> speakers_;  // by slot
+  std::vector<float> logits_;
+  std::vector<int32_t> chosen_ = {0};
+  bool changed_ = true;  // whether the runner must be told who speaks and what was said last
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Job> queue_;
-  std::optional<CancelToken> running_;
+  std::map<std::ptrdiff_t, CancelToken> running_;  // by slot
   bool stop_ = false;
   std::thread worker_;  // last: it starts when everything above is there
 };
@@ -236,7 +292,8 @@ class LocalEngine final : public Engine {
 }  // namespace
 
 uint64_t state_bytes(const model::Config& config, const EngineOptions& options) {
-  return model::State::bytes_needed(config, context_of(config, options), kv_dtype(options.numeric));
+  const DType kv = options.numeric == Numeric::exact ? DType::f32 : DType::bf16;
+  return model::Slots::bytes_needed(config, options.slots, context_of(config, options), kv);
 }
 
 Result<std::shared_ptr<Engine>> start_engine(std::shared_ptr<const checkpoint::LoadedModel> model,
@@ -247,11 +304,23 @@ Result<std::shared_ptr<Engine>> start_engine(std::shared_ptr<const checkpoint::L
     return invalid_argument("--context: expected at most {} tokens (max_position_embeddings), got {}",
                             config.max_positions, options.context);
   }
+  if (options.slots < 1 || options.slots > model::kMostSlots) {
+    return invalid_argument("--slots: expected 1 to {}, got {}", model::kMostSlots, options.slots);
+  }
   if (tokenizer->id_limit() > config.vocab) {
     return invalid_argument("tokenizer.json: expected ids below vocab_size {}, got {}", config.vocab,
                             tokenizer->id_limit() - 1);
   }
-  return std::shared_ptr<Engine>(std::make_shared<LocalEngine>(std::move(model), std::move(tokenizer), options));
+  ReplyRules rules{tokenizer.get(), model->generation.stop_ids, {}, context_of(config, options)};
+  std::vector<uint8_t> allowed(static_cast<size_t>(config.vocab), 1);
+  for (int32_t id = 0; id < static_cast<int32_t>(config.vocab); ++id) {
+    if (tokenizer->known(id)) continue;
+    rules.unknown.push_back(id);
+    allowed[static_cast<size_t>(id)] = 0;
+  }
+  NIBBLE_TRY(machine, start_machine(*model, options, allowed));
+  return std::shared_ptr<Engine>(std::make_shared<LocalEngine>(std::move(model), std::move(tokenizer), options,
+                                                               std::move(rules), std::move(machine)));
 }
 
 }  // namespace nibble::engine

@@ -1,4 +1,4 @@
-// The engine that runs a model in this process: one thread, one sequence at a time, first come first served.
+// The engine that runs a model in this process: one thread, a few sequences at a time, first come first served.
 #pragma once
 
 #include <memory>
@@ -13,6 +13,8 @@ namespace nibble::engine {
 struct EngineOptions {
   int64_t context = 0;  // tokens of prompt and reply; 0 = the smaller of 8192 and what the model was trained for
   Numeric numeric = Numeric::bf16_act;
+  Device device;
+  int64_t slots = 1;       // sequences that speak at once, at most 64; each has its own state
   int threads = 0;         // 0 = one per core
   int64_t max_queue = 64;  // requests that may wait
 };
@@ -20,7 +22,8 @@ struct EngineOptions {
 /// The bytes that serving with these options will reserve beside the weights (keys, values and delta-rule state).
 uint64_t state_bytes(const model::Config& config, const EngineOptions& options);
 
-/// Reserves all memory now. `invalid_argument` when the context exceeds what the model was trained for.
+/// Reserves all memory now, on a GPU that of the weights, too. `invalid_argument` when the context exceeds what the
+/// model was trained for; `unsupported` for numerics or formats that a GPU does not have.
 Result<std::shared_ptr<Engine>> start_engine(std::shared_ptr<const checkpoint::LoadedModel> model,
                                              std::shared_ptr<const text::Tokenizer> tokenizer,
                                              const EngineOptions& options);

@@ -10,7 +10,7 @@ namespace nibble::model {
 namespace {
 
 // Steps of other sizes pad up to one of these, so that few graphs serve all.
-constexpr std::array<int64_t, 11> kRows = {1, 2, 3, 4, 5, 6, 8, 12, 16, 32, 64};
+constexpr std::array<int64_t, 11> kRows = {1, 2, 3, 4, 5, 6, 8, 12, 16, 32, kMostSlots};
 int64_t padded_rows(int64_t rows) {
   return *std::ranges::lower_bound(kRows, rows);
 }
@@ -175,6 +175,17 @@ Status BatchRunner::step() {
   nodes_ = graph->nodes();
   cx_.stream->replay(*graph);
   return {};
+}
+
+Status BatchRunner::logits_of(int64_t row, std::span<float> to) {
+  const Tensor from = logits_.rows(row, row + 1);
+  NIBBLE_CHECK(to.size_bytes() == from.bytes());
+  if (!cx_.device.is_cuda()) {
+    std::memcpy(to.data(), from.raw(), from.bytes());
+    return {};
+  }
+  cx_.stream->copy(from.raw(), to.data(), from.bytes());
+  return cx_.stream->wait();
 }
 
 Status BatchRunner::chosen(std::span<int32_t> ids) {

@@ -10,8 +10,10 @@
 
 namespace nibble::model {
 
+constexpr int64_t kMostSlots = 64;
+
 struct RunnerOptions {
-  int64_t slots = 1;            // sequences at a time, at most 64
+  int64_t slots = 1;            // sequences at a time, at most kMostSlots
   int64_t capacity = 0;         // tokens of a sequence
   int64_t prefill_rows = 2048;  // tokens of a prompt that are read at once
   bool graphs = true;           // steps are recorded once and replayed
@@ -46,6 +48,8 @@ class BatchRunner {
 
   /// Of the last read() or step(); on the device. Rows [B,V] f32.
   Tensor logits() const { return logits_; }
+  /// A row of them in the machine's memory; waits for the device.
+  Status logits_of(int64_t row, std::span<float> to);
   /// The likeliest ids after the last read() (one) or step(); waits for the device.
   Status chosen(std::span<int32_t> ids);
   Status wait();
@@ -67,7 +71,7 @@ class BatchRunner {
   Buffer memory_;
   Tensor ids_, begin_, slot_, position_;  // i32
   Tensor logits_, hidden_, allowed_;
-  int64_t rows_ = 0, deepest_ = 0, nodes_ = 0;  // of the speakers and their graph
+  int64_t rows_ = 0, deepest_ = 0, nodes_ = 0;                            // of the speakers and their graph
   std::map<std::pair<int64_t, int64_t>, std::unique_ptr<Graph>> graphs_;  // by rows and reach
 };
 

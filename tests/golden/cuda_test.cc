@@ -9,6 +9,7 @@
 #include "io/jsonl.h"
 #include "io/safetensors.h"
 #include "ops/loss/kl.h"
+#include "tensor/numeric.h"
 #include "tests/support/device_model.h"
 #include "tests/support/tolerance.h"
 #include "text/chat_data.h"
