@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/terminal.h"
 #include "engine/local_engine.h"
+#include "tensor/device.h"
 #include "text/chat_encode.h"
 #include "text/chat_normalise.h"
 #include "text/chat_parser.h"
@@ -18,7 +19,7 @@ namespace {
 
 struct Flags {
   Path dir, adapter;
-  std::string act, system, message;
+  std::string device = "cpu", act, system, message;
   float temperature = -1;  // < 0: the model's own
   int64_t max_tokens = 1024;
   engine::EngineOptions engine;
@@ -150,6 +151,8 @@ std::string speed_line(const engine::Usage& u) {
 
 Result<int> run(Flags flags) {
   NIBBLE_TRY(open, open_model(flags.dir, flags.adapter, flags.act));
+  NIBBLE_TRY(device, parse_device(flags.device));
+  flags.engine.device = device;
   flags.engine.numeric = flags.exact ? Numeric::exact : Numeric::bf16_act;
   NIBBLE_TRY(engine, engine::start_engine(open.model, open.tokenizer, flags.engine));
   const checkpoint::FormatSummary format = open.model->format;
@@ -206,6 +209,7 @@ void add_chat(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--context", flags->engine.context, "tokens of conversation (0 = up to 8192)")
       ->check(CLI::NonNegativeNumber);
+  command->add_option("--device", flags->device, "cpu, cuda or cuda:N")->capture_default_str();
   command->add_option("--threads", flags->engine.threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
   command->add_flag("--think,!--no-think", flags->think,
                     "let the model think first, or not (default: as trained, else not)");

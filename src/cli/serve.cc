@@ -7,7 +7,9 @@
 #include "cli/terminal.h"
 #include "engine/local_engine.h"
 #include "engine/replay_engine.h"
+#include "model/batch_runner.h"
 #include "serve/replay_server.h"
+#include "tensor/device.h"
 
 namespace nibble::cli {
 namespace {
@@ -16,7 +18,7 @@ struct Flags {
   Path dir, adapter, api_key_file;
   serve::ServeOptions serve;
   engine::EngineOptions engine;
-  std::string act, thinking, tool_parser = "auto", reasoning_field = "reasoning_content", replay;
+  std::string device = "cpu", act, thinking, tool_parser = "auto", reasoning_field = "reasoning_content", replay;
   double shutdown_timeout_s = 30;
   bool exact = false, json = false;
 };
@@ -68,6 +70,8 @@ Result<int> run(Flags flags) {
   if (!flags.thinking.empty()) flags.serve.thinking = *serve::thinking_named(flags.thinking);
   flags.serve.dialect = *text::dialect_named(flags.tool_parser);
   flags.serve.reasoning_field = *serve::reasoning_field_named(flags.reasoning_field);
+  NIBBLE_TRY(device, parse_device(flags.device));
+  flags.engine.device = device;
   flags.engine.numeric = flags.exact ? Numeric::exact : Numeric::bf16_act;
   const bool replay = !flags.replay.empty();
   NIBBLE_TRY(served, replay ? open_script(flags) : open_weights(flags));
@@ -99,7 +103,7 @@ void add_engine_flag(CLI::App& command, std::string& replay) {
                                            "replay:FILE: no model, but the replies of a script (docs/replay.md); "
                                            "DIR may then be left out");
   engine->check(CLI::Validator(check, "replay:FILE"));
-  for (const char* flag : {"--adapter", "--act", "--exact", "--threads", "--max-queue"}) {
+  for (const char* flag : {"--adapter", "--act", "--device", "--exact", "--slots", "--threads", "--max-queue"}) {
     engine->excludes(command.get_option(flag));
   }
 }
@@ -144,6 +148,10 @@ void add_serve(CLI::App& app, Action& action) {
   command->add_flag("--allow-control-text", flags->serve.allow_control_text, "control tokens typed by users count");
   command->add_option("--context", flags->engine.context, "tokens of prompt and reply (0 = up to 8192)")
       ->check(CLI::NonNegativeNumber);
+  command->add_option("--device", flags->device, "cpu, cuda or cuda:N")->capture_default_str();
+  command->add_option("--slots", flags->engine.slots, "replies that are written at once, each with its own context")
+      ->check(CLI::Range(int64_t{1}, model::kMostSlots))
+      ->capture_default_str();
   command->add_option("--max-queue", flags->engine.max_queue, "requests that may wait")->capture_default_str();
   command->add_option("--shutdown-timeout", flags->shutdown_timeout_s, "seconds that running replies get at the end")
       ->check(CLI::Range(0.0, 3600.0))
