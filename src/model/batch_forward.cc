@@ -100,8 +100,8 @@ size_t batch_scratch_bytes(const Config& c, int64_t rows, int64_t sequences, int
   const ops::Batch step{.sequences = sequences, .longest = 1, .reach = reach};
   const size_t ops_bytes =
       std::max({ops::linears_scratch_bytes(rows, std::max({c.hidden, c.intermediate, c.q_dim(), c.value_dim()})),
-                ops::gated_attention_scratch_bytes(rows, batch, c.heads, c.head_dim),
-                ops::gated_attention_scratch_bytes(sequences, step, c.heads, c.head_dim),
+                ops::gated_attention_scratch_bytes(rows, batch, c.heads, c.kv_heads, c.head_dim),
+                ops::gated_attention_scratch_bytes(sequences, step, c.heads, c.kv_heads, c.head_dim),
                 ops::delta_mixer_scratch_bytes(rows, sequences, rows, c.key_heads, c.value_heads, c.key_head_dim,
                                                c.value_head_dim)});
   constexpr size_t kHoles = size_t{64} << 10;  // between tensors
