@@ -201,6 +201,16 @@ TEST(Doctor, TinyVoiceIsSound) {
   EXPECT_EQ(digests(scratch / "out"), digests(kTinyVoice));
 }
 
+// Writers save the head of a tied model as a second copy of the embedding: nothing to say.
+TEST(Doctor, ATiedHeadMayStandInTheFilesTwice) {
+  TestCheckpoint model = wrapped_model(TestCheckpoint::micro("micro_tied"));
+  model.tensors["lm_head.weight"] = model.tensors.at("model.language_model.embed_tokens.weight");
+  TemporaryFolder scratch;
+  model.write(scratch / "model");
+  const Report report = look(scratch / "model", Reader::vllm);
+  EXPECT_EQ(find(report, "D6"), nullptr) << text_of(report);
+}
+
 TEST(Doctor, TheOutputIsNeverTheInput) {
   TemporaryFolder scratch;
   wrapped_model().write(scratch / "model");
@@ -288,6 +298,11 @@ const Breakage kBreakages[] = {
     {"tie_at_the_root", "D6", kNobody, wrapped, [](auto& m) { m.config.erase("tie_word_embeddings"); }},
     {"tie_inside", "D6", Reader::transformers4, wrapped,
      [](auto& m) { m.config["text_config"].erase("tie_word_embeddings"); }},
+    {"tied_with_another_head", "D6", kNobody, wrapped,
+     [](auto& m) {
+       m.config["tie_word_embeddings"] = true;
+       m.config["text_config"]["tie_word_embeddings"] = true;
+     }},
     {"untied_without_head", "D6", kNobody, [] { return text_model(TestCheckpoint::micro("micro_tied")); },
      [](auto& m) { m.config["tie_word_embeddings"] = false; }, true},
     {"dtype", "D7", Reader::transformers4, wrapped, [](auto&) {}},
