@@ -25,8 +25,6 @@ class ModuleTarget {
 
   static Result<ModuleTarget> read(const Json& item, const char* key, const char* where);
   Kind kind() const { return kind_; }
-  /// As it stands in the config.
-  const std::string& name() const { return name_; }
   Result<bool> matches(std::string_view module) const;
 
  private:
