@@ -1,6 +1,5 @@
 #include "checkpoint/modelopt_check.h"
 
-#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
@@ -16,97 +15,48 @@
 namespace nibble::checkpoint {
 namespace {
 
-constexpr std::string_view kMixed = "MIXED_PRECISION";
-
-// What one of the two files says.
+// Both files, which say the same of formats; config.json alone says of each group whether inputs have static scales.
 struct Claims {
-  std::string algo;
-  std::map<std::string, std::string> layers;  // quantized_layers: module -> algo
-  std::set<std::string> exclude;
-  bool fp8_kv = false;
-  std::map<std::string, bool> rounds_inputs;  // of config_groups: target -> has input_activations
+  Quantization quantization;
+  std::map<std::string, bool> rounds_inputs;  // target of a group -> has input_activations
 
-  bool mixed() const { return algo == kMixed; }
-
-  // nullptr: the module is not quantized.
-  const std::string* algo_of(const std::string& module) const {
-    const auto layer = layers.find(module);
-    return layer == layers.end() ? nullptr : &layer->second;
+  // nullptr: the module is not quantized, as quantized_layers has it.
+  const StoredFormat* layer(const std::string& module) const {
+    const auto layer = quantization.layers.find(model::canonical_module(module));
+    return layer == quantization.layers.end() ? nullptr : &layer->second;
   }
+  bool mixed() const { return !quantization.layers.empty(); }
 
-  bool excludes(const std::string& module) const {
-    const std::string name = model::canonical_module(module);
-    return std::any_of(exclude.begin(), exclude.end(), [&](const std::string& pattern) {
-      return matches_module(model::canonical_module(pattern), name);
-    });
-  }
-
-  // Whether the inputs of a module of that algorithm have static scales; unset where nobody says.
-  std::optional<bool> inputs_of(const std::string& module, const std::string& algo) const {
+  // Whether the inputs of a module of that format have static scales; unset where nobody says.
+  std::optional<bool> inputs_of(const std::string& module, const StoredFormat& format) const {
     for (const std::string& target : {module, std::string("Linear")}) {
       const auto group = rounds_inputs.find(target);
       if (group != rounds_inputs.end()) return group->second;
     }
-    if (algo == "NVFP4") return true;
-    if (algo == "W4A16_NVFP4") return false;
-    return {};
+    if (format.inputs_optional) return {};
+    return format.inputs != Inputs::a16;
   }
 };
 
-Result<std::string> text(const Json& object, const char* key, std::string_view where) {
-  const Json* value = find_value(object, key);
-  if (value == nullptr) return std::string();
-  if (!value->is_string()) return corrupt("{}: expected a string, got {} ({})", key, value->type_name(), where);
-  return value->get<std::string>();
+std::map<std::string, bool> read_groups(const Json& config) {
+  std::map<std::string, bool> out;
+  const Json* section = find_value(config, "quantization_config");
+  const Json* groups = section != nullptr ? find_value(*section, "config_groups") : nullptr;
+  if (groups == nullptr || !groups->is_object()) return out;
+  for (const Json& group : *groups) {
+    const Json* targets = group.is_object() ? find_value(group, "targets") : nullptr;
+    if (targets == nullptr || !targets->is_array()) continue;
+    for (const Json& target : *targets) {
+      if (target.is_string()) out[target.get<std::string>()] = find_value(group, "input_activations") != nullptr;
+    }
+  }
+  return out;
 }
 
-Status read_names(const Json& object, const char* key, std::string_view where, std::set<std::string>& out) {
-  const Json* list = find_value(object, key);
-  if (list == nullptr) return {};
-  if (!list->is_array()) return corrupt("{}: expected a list of names, got {} ({})", key, list->type_name(), where);
-  for (const Json& item : *list) {
-    if (!item.is_string()) return corrupt("{}: expected a list of names, got {} ({})", key, item.type_name(), where);
-    out.insert(item.get<std::string>());
-  }
-  return {};
-}
-
-Status read_layers(const Json& section, std::string_view where, Claims& claims) {
-  const Json* layers = find_value(section, "quantized_layers");
-  if (layers == nullptr) return {};
-  if (!layers->is_object()) {
-    return corrupt("quantized_layers: expected an object, got {} ({})", layers->type_name(), where);
-  }
-  for (const auto& item : layers->items()) {
-    NIBBLE_TRY(algo, text(item.value(), "quant_algo", where));
-    claims.layers[item.key()] = std::move(algo);
-  }
-  return {};
-}
-
-Status read_groups(const Json& section, std::string_view where, Claims& claims) {
-  const Json* groups = find_value(section, "config_groups");
-  if (groups == nullptr || !groups->is_object()) return {};
-  for (const auto& item : groups->items()) {
-    std::set<std::string> targets;
-    NIBBLE_RETURN_IF_ERROR(read_names(item.value(), "targets", where, targets));
-    const bool inputs = find_value(item.value(), "input_activations") != nullptr;
-    for (const std::string& target : targets) claims.rounds_inputs[target] = inputs;
-  }
-  return {};
-}
-
-Result<Claims> read_claims(const Json& section, const char* exclude_key, std::string_view where) {
-  if (!section.is_object()) return corrupt("quantization: expected an object, got {} ({})", section.type_name(), where);
-  Claims claims;
-  NIBBLE_TRY(algo, text(section, "quant_algo", where));
-  claims.algo = std::move(algo);
-  NIBBLE_RETURN_IF_ERROR(read_layers(section, where, claims));
-  NIBBLE_RETURN_IF_ERROR(read_names(section, exclude_key, where, claims.exclude));
-  NIBBLE_RETURN_IF_ERROR(read_groups(section, where, claims));
-  claims.fp8_kv =
-      find_value(section, "kv_cache_quant_algo") != nullptr || find_value(section, "kv_cache_scheme") != nullptr;
-  return claims;
+bool has_fp8_cache(const Json& file, const char* section_key) {
+  const Json* section = find_value(file, section_key);
+  return section != nullptr &&
+         (find_value(*section, "kv_cache_quant_algo") != nullptr || find_value(*section, "kv_cache_scheme") != nullptr);
 }
 
 Result<Json> read_json(const Path& file) {
@@ -117,43 +67,42 @@ Result<Json> read_json(const Path& file) {
 // What both files say. The reader would unite their excludes; here a difference is a fault.
 Result<Claims> read_agreeing_claims(const Path& folder, const Json& config) {
   NIBBLE_TRY(hf_json, read_json(folder / kHfQuantConfigFile));
-  const Json* hf_section = find_value(hf_json, "quantization");
-  const Json* section = find_value(config, "quantization_config");
-  NIBBLE_TRY(hf,
-             read_claims(hf_section == nullptr ? Json::object() : *hf_section, "exclude_modules", kHfQuantConfigFile));
-  NIBBLE_TRY(embedded, read_claims(section == nullptr ? Json::object() : *section, "ignore", "config.json"));
-  if (hf.algo.empty() || hf.algo != embedded.algo || hf.exclude != embedded.exclude || hf.layers != embedded.layers ||
-      hf.fp8_kv != embedded.fp8_kv) {
+  NIBBLE_TRY(embedded, read_quantization(config, {}));
+  NIBBLE_TRY(hf, read_quantization(Json::object(), hf_json));
+  const auto excludes = [](const Quantization& quantization) {
+    return std::set<std::string>(quantization.exclude.begin(), quantization.exclude.end());
+  };
+  if (!hf.quantized() || hf.algo != embedded.algo || excludes(hf) != excludes(embedded) ||
+      hf.layers != embedded.layers ||
+      has_fp8_cache(hf_json, "quantization") != has_fp8_cache(config, "quantization_config")) {
     return corrupt("{}: expected the quant_algo, layers, excludes and cache of config.json, got others",
                    kHfQuantConfigFile);
   }
-  return std::move(embedded);
-}
-
-bool is_fp8_algo(const std::string& algo) {
-  return algo.starts_with("FP8");
+  return Claims{std::move(embedded), read_groups(config)};
 }
 
 void check_module(FolderCheck& check, const Claims& claims, const StoredModule& module) {
-  const bool excluded = claims.excludes(module.name);
-  const std::string* algo = claims.mixed() ? claims.algo_of(module.name) : &claims.algo;
+  const bool excluded = claims.quantization.excludes(module.name);
+  const StoredFormat* layer = claims.layer(module.name);
   if (!module.quantized()) {
     if (!excluded) check.problem("{}: unquantized, but no entry of exclude_modules matches it", module.name);
-    if (claims.mixed() && algo != nullptr) {
-      check.problem("{}: unquantized, but quantized_layers says {}", module.name, *algo);
-    }
+    if (layer != nullptr) check.problem("{}: unquantized, but quantized_layers says {}", module.name, layer->algo);
     return;
   }
-  if (excluded) check.problem("{}: quantized, but an entry of exclude_modules matches it", module.name);
-  if (algo == nullptr) return check.problem("{}: quantized, but quantized_layers does not name it", module.name);
-  if (is_fp8_algo(*algo) != module.fp8()) {
-    return check.problem("{}: expected {}, as the config says, got {}", module.name, *algo,
+  if (excluded) return check.problem("{}: quantized, but an entry of exclude_modules matches it", module.name);
+  if (claims.mixed() && layer == nullptr) {
+    return check.problem("{}: quantized, but quantized_layers does not name it", module.name);
+  }
+  const Result<StoredFormat> format = claims.quantization.format_of(module.name);
+  if (!format.ok()) return check.problem("{}: {}", module.name, format.status().message());
+  if ((format->format != Format::nvfp4) != module.fp8()) {
+    return check.problem("{}: expected {}, as the config says, got {}", module.name, format->algo,
                          module.weight->info->text());
   }
-  if ((*algo == "NVFP4_SVD") != (module.low_rank_a != nullptr)) {
-    check.problem("{}: expected low-rank factors exactly with NVFP4_SVD, got {}", module.name, *algo);
+  if (format->low_rank != (module.low_rank_a != nullptr)) {
+    check.problem("{}: expected low-rank factors exactly with NVFP4_SVD, got {}", module.name, format->algo);
   }
-  check.check_tensors(module, claims.inputs_of(module.name, *algo));
+  check.check_tensors(module, claims.inputs_of(module.name, *format));
 }
 
 Result<std::vector<Status>> find_problems(const Path& folder, const SafetensorsFolder* source) {
@@ -163,8 +112,10 @@ Result<std::vector<Status>> find_problems(const Path& folder, const SafetensorsF
   NIBBLE_TRY(tensors, SafetensorsFolder::open(folder));
   FolderCheck check(tensors, Layout::modelopt);
   for (const StoredModule& module : check.modules()) check_module(check, claims, module);
-  for (const auto& [module, algo] : claims.layers) {
-    if (check.find(module) == nullptr) check.problem("{}: expected a {} weight, got none", module, algo);
+  std::set<std::string> names;
+  for (const StoredModule& module : check.modules()) names.insert(model::canonical_module(module.name));
+  for (const auto& [module, format] : claims.quantization.layers) {
+    if (!names.contains(module)) check.problem("{}: expected a {} weight, got none", module, format.algo);
   }
   check.check_fused();
   check.check_head(config);

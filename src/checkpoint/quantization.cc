@@ -77,7 +77,7 @@ Status read_layers(const Json& section, const char* where, Quantization& q) {
   const Json* layers = find_value(section, "quantized_layers");
   if (layers == nullptr) return {};
   if (!layers->is_object()) {
-    return corrupt("quantized_layers: expected an object of modules, got {} ({})", layers->type_name(), where);
+    return corrupt("quantized_layers: expected an object, got {} ({})", layers->type_name(), where);
   }
   for (const auto& [module, layer] : layers->items()) {
     if (!layer.is_object()) return corrupt("{}: expected an object, got {} ({})", module, layer.type_name(), where);

@@ -1,16 +1,17 @@
 #include "cli/command.h"
 #include "cli/terminal.h"
 #include "gate/divergence.h"
+#include "gate/top_logprobs.h"
 #include "text/chat_data.h"
 
 namespace nibble::cli {
 namespace {
 
 struct Flags {
-  Path a, adapter, adapter_b, data;
+  Path a, adapter, adapter_b, data, top_logprobs;
   std::vector<Path> b;
   std::string act;
-  int64_t limit = 0;
+  int64_t limit = 0, top = 20;
   int threads = 0;
   bool json = false;
 };
@@ -70,8 +71,55 @@ void print_differences(const Flags& flags, const std::vector<Measured>& models) 
   fmt::print("{}", table(rows));
 }
 
+using Chats = std::vector<std::vector<int32_t>>;
+
+/// What --top-logprobs asks for, of A.
+Status write_top(Context& cx, const Flags& flags, const OpenModel& a, const Chats& chats) {
+  ProgressBar bar("eval");
+  return gate::write_top_logprobs(cx, a.model->weights, chats, flags.top, flags.top_logprobs, bar.callback());
+}
+
+void report_top(const Context& cx, const Flags& flags, const Chats& chats) {
+  size_t tokens = 0;
+  for (const auto& chat : chats) tokens += chat.size();
+  if (flags.json) {
+    print_json({{"a", flags.a.string()},
+                {"data", flags.data.string()},
+                {"conversations", chats.size()},
+                {"tokens", tokens},
+                {"numeric", name(cx.numeric)},
+                {"top_logprobs", flags.top_logprobs.string()}});
+    return;
+  }
+  fmt::print("{}: {} conversations, {} tokens of {}, computed in f32\n", flags.top_logprobs.string(), chats.size(),
+             tokens, flags.data.string());
+}
+
+void report_models(const Context& cx, const Flags& flags, const OpenModel& a, const Chats& chats,
+                   const std::vector<Measured>& models) {
+  if (flags.json) {
+    Json json = to_json(flags, models);
+    json["a"] = flags.a.string();
+    if (!a.model->adapter.empty()) json["adapter"] = flags.adapter.string();
+    json["data"] = flags.data.string();
+    json["conversations"] = chats.size();
+    json["numeric"] = name(cx.numeric);
+    if (!flags.top_logprobs.empty()) json["top_logprobs"] = flags.top_logprobs.string();
+    print_json(json);
+    return;
+  }
+  fmt::print("against {}\n{} conversations, {} tokens of {}, computed in f32\n", described(flags.a, flags.adapter),
+             chats.size(), models.front().divergence.tokens, flags.data.string());
+  for (size_t i = 0; i < models.size(); ++i) print_model(flags, flags.b[i], models[i]);
+  if (models.size() > 1) print_differences(flags, models);
+}
+
 Result<int> run(const Flags& flags) {
-  if (!flags.adapter_b.empty() && flags.b.size() > 1) {
+  if (flags.b.empty() && flags.top_logprobs.empty()) {
+    return invalid_argument("eval: expected a model B to judge, got none")
+        .with_hint("nibble eval A B --data chat.jsonl");
+  }
+  if (!flags.adapter_b.empty() && flags.b.size() != 1) {
     return invalid_argument("eval: --adapter-b belongs to one model, and there are {}", flags.b.size());
   }
   NIBBLE_TRY(a, open_model(flags.a, flags.adapter));
@@ -87,24 +135,16 @@ Result<int> run(const Flags& flags) {
   ThreadPool pool(flags.threads);
   Context cx(pool, Numeric::exact);
   cx.cancel = interrupt_token();
+  if (!flags.top_logprobs.empty()) NIBBLE_RETURN_IF_ERROR(write_top(cx, flags, a, chats));
+  if (flags.b.empty()) {
+    report_top(cx, flags, chats);
+    return 0;
+  }
   ProgressBar bar("eval");
   NIBBLE_TRY(divergences, gate::measure_divergence(cx, a.model->weights, weights, chats, bar.callback()));
   std::vector<Measured> models;
   for (size_t i = 0; i < opened.size(); ++i) models.push_back({opened[i].model->format, std::move(divergences[i])});
-  if (flags.json) {
-    Json json = to_json(flags, models);
-    json["a"] = flags.a.string();
-    if (!a.model->adapter.empty()) json["adapter"] = flags.adapter.string();
-    json["data"] = flags.data.string();
-    json["conversations"] = chats.size();
-    json["numeric"] = name(cx.numeric);
-    print_json(json);
-    return 0;
-  }
-  fmt::print("against {}\n{} conversations, {} tokens of {}, computed in f32\n", described(flags.a, flags.adapter),
-             chats.size(), models.front().divergence.tokens, flags.data.string());
-  for (size_t i = 0; i < models.size(); ++i) print_model(flags, flags.b[i], models[i]);
-  if (models.size() > 1) print_differences(flags, models);
+  report_models(cx, flags, a, chats, models);
   return 0;
 }
 
@@ -117,17 +157,26 @@ void add_eval(CLI::App& app, Action& action) {
       "All models read the same conversations. For every token: the KL divergence from A's next-token distribution\n"
       "to B's over the whole vocabulary, and whether their most likely tokens agree. The mean hangs on few tokens;\n"
       "read it together with the median and p99. With several B, each is also compared with the first: the difference\n"
-      "of the mean KL, and the interval it has when conversations are drawn anew (paired bootstrap).\n\n"
+      "of the mean KL, and the interval it has when conversations are drawn anew (paired bootstrap).\n"
+      "--top-logprobs writes A's likeliest next tokens after every token, one conversation a line,\n"
+      "{\"ids\": […], \"top\": [[[id, log-probability], …], …]}: to hold another engine against the same file.\n\n"
       "  nibble eval models/tiny-voice out/tiny-voice-nvfp4 --data chat.jsonl\n"
-      "  nibble eval models/tiny-voice out/max out/gptq --data chat.jsonl --act a4-token");
+      "  nibble eval models/tiny-voice out/max out/gptq --data chat.jsonl --act a4-token\n"
+      "  nibble eval tiny.gguf --data chat.jsonl --top-logprobs top.jsonl");
   command->add_option("A", flags->a, "the reference: a checkpoint folder, or a GGUF file")->required();
-  command->add_option("B", flags->b, "the models to judge: checkpoint folders, or GGUF files")->required();
+  command->add_option("B", flags->b, "the models to judge: checkpoint folders, or GGUF files");
   add_adapter_flag(*command, flags->adapter, "--adapter", "A");
   add_adapter_flag(*command, flags->adapter_b, "--adapter-b", "B");
   add_act_flag(*command, flags->act, "every B");
   command->add_option("--data", flags->data, "conversations as chat JSONL")->required();
   command->add_option("--limit", flags->limit, "use the first N conversations (0 = all)")
       ->check(CLI::NonNegativeNumber);
+  command->add_option("--top-logprobs", flags->top_logprobs,
+                      "write A's likeliest next tokens to this file; B may then be absent");
+  command->add_option("--top", flags->top, "how many of them after each token")
+      ->check(CLI::Range(int64_t{1}, int64_t{1000}))
+      ->needs("--top-logprobs")
+      ->capture_default_str();
   command->add_option("--threads", flags->threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
   command->add_flag("--json", flags->json, "print one JSON document");
   command->callback([flags, &action] { action = [flags] { return run(*flags); }; });

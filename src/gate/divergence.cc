@@ -5,13 +5,11 @@
 #include <memory>
 #include <numeric>
 
-#include "model/forward.h"
+#include "gate/chat_reader.h"
 #include "ops/loss/kl.h"
 
 namespace nibble::gate {
 namespace {
-
-constexpr int64_t kRows = 64;  // logits are held for this many tokens at a time: a 248k vocabulary is wide
 
 struct Sums {
   std::vector<double> kl, chat_kl;
@@ -19,24 +17,9 @@ struct Sums {
   double log_prob = 0;
 };
 
-/// One model while it reads: its state, and the hidden rows of the conversation at hand.
-struct Reader {
-  Reader(const model::Weights& model, int64_t longest) : weights(model), state(model.config, longest, DType::f32) {}
-
-  Status read(Context& cx, std::span<const int32_t> chat) {
-    hidden = cx.arena.f32({std::ssize(chat), weights.config.hidden});
-    state.reset();
-    return model::forward(cx, weights, chat, state, hidden);
-  }
-  Tensor logits(Context& cx, int64_t begin, int64_t end) const {
-    Tensor out = cx.arena.f32({end - begin, weights.config.vocab});
-    model::head(cx, weights, hidden.rows(begin, end), out);
-    return out;
-  }
-
-  const model::Weights& weights;
-  model::State state;
-  Tensor hidden;
+/// One model, and what is known of it so far.
+struct Reader : ChatReader {
+  using ChatReader::ChatReader;
   Sums sums;
 };
 
@@ -139,8 +122,8 @@ Result<std::vector<Divergence>> measure_divergence(Context& cx, const model::Wei
       NIBBLE_RETURN_IF_ERROR(other->read(cx, chat));
       other->sums.chat_kl.push_back(0);
     }
-    for (int64_t begin = 0; begin < std::ssize(chat); begin += kRows) {
-      const int64_t end = std::min(begin + kRows, std::ssize(chat));
+    for (int64_t begin = 0; begin < std::ssize(chat); begin += kLogitRows) {
+      const int64_t end = std::min(begin + kLogitRows, std::ssize(chat));
       labels += compare_rows(cx, reference, others, chat, begin, end);
       report(progress, done + static_cast<size_t>(end), total, "eval");
     }

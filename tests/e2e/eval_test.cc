@@ -1,7 +1,7 @@
 // eval over several models, and what activations are in force in which report.
 #include <gtest/gtest.h>
 
-#include "io/json.h"
+#include "io/jsonl.h"
 #include "tests/support/command.h"
 #include "tests/support/models.h"
 
@@ -81,6 +81,30 @@ TEST_F(EvalCommand, ActivationsAreAsStoredOrAsAsked) {
   EXPECT_NE(nibble_command({"inspect", a4}).out.find("nvfp4, activations a4"), std::string::npos);
   const Json chat = json_of(nibble_command({"chat", a16, "--act", "a4-token", "--message", "Hello", "--json"}));
   EXPECT_EQ(chat["activations"], "a4-token");
+}
+
+// One conversation a line, one list of pairs for each of its tokens, likeliest first.
+TEST_F(EvalCommand, WritesTheLikeliestNextTokens) {
+  const std::string file = (scratch_ / "top.jsonl").string();
+  const Json report = json_of(nibble_command(
+      {"eval", kModel, "--data", kChats, "--limit", "2", "--top-logprobs", file, "--top", "5", "--json"}));
+  EXPECT_EQ(report["conversations"], 2);
+  size_t tokens = 0;
+  ASSERT_TRUE(for_each_json_line(file, [&](Json& line, int64_t) -> Status {
+                EXPECT_EQ(line["ids"].size(), line["top"].size());
+                tokens += line["ids"].size();
+                for (const Json& top : line["top"]) {
+                  EXPECT_EQ(top.size(), 5u);
+                  for (size_t i = 1; i < top.size(); ++i) EXPECT_LE(top[i][1], top[i - 1][1]);
+                  EXPECT_LE(top[0][1], 0);
+                }
+                return {};
+              }).ok());
+  EXPECT_EQ(report["tokens"], tokens);
+
+  EXPECT_EQ(eval({kModel, "--top-logprobs", file, "--json"}).exit_code, 0);  // beside a comparison
+  EXPECT_EQ(nibble_command({"eval", kModel, "--data", kChats}).exit_code, 2);
+  EXPECT_EQ(nibble_command({"eval", kModel, kModel, "--data", kChats, "--top", "5"}).exit_code, 2);
 }
 
 }  // namespace

@@ -4,11 +4,13 @@
 #include <cmath>
 
 #include "gate/divergence.h"
+#include "gate/top_logprobs.h"
 #include "io/jsonl.h"
 #include "io/safetensors.h"
 #include "model/forward.h"
 #include "quantize/calibrate.h"
 #include "tests/support/models.h"
+#include "tests/support/temporary_folder.h"
 #include "text/chat_data.h"
 
 namespace nibble::test {
@@ -39,6 +41,43 @@ TEST_F(TinyVoice, LogitsOfEightPrompts) {
       EXPECT_EQ(argmax(got.rows(t, t + 1).f32_span()), argmax(want.rows(t, t + 1).f32_span())) << i << "," << t;
     }
   }
+}
+
+// The likeliest ten of each row are those of transformers, with their log softmax.
+TEST_F(TinyVoice, TopLogprobsOfEightPrompts) {
+  const checkpoint::LoadedModel model = load(kTinyVoice);
+  const auto golden = std::move(Safetensors::open(golden_ / "golden.logits.safetensors")).value();
+  std::vector<std::vector<int32_t>> prompts;
+  for (int i = 0; i < 8; ++i) {
+    const Tensor ids = *golden.tensor(*golden.find(fmt::format("ids.{}", i)));
+    prompts.emplace_back(ids.i32(), ids.i32() + ids.elements());
+  }
+  TemporaryFolder scratch;
+  ASSERT_TRUE(gate::write_top_logprobs(cx_, model.weights, prompts, 10, scratch / "top.jsonl", {}).ok());
+  size_t i = 0;
+  const auto check = [&](Json& line, int64_t) -> Status {
+    EXPECT_EQ(line["ids"], Json(prompts[i]));
+    const Tensor want = *golden.tensor(*golden.find(fmt::format("logits.{}", i)));  // the last 16 positions
+    const size_t T = prompts[i++].size();
+    EXPECT_EQ(line["top"].size(), T);
+    for (size_t t = 0; t < 16; ++t) {
+      const auto row = want.rows(static_cast<int64_t>(t), static_cast<int64_t>(t) + 1).f32_span();
+      double sum = 0;
+      for (const float logit : row) sum += std::exp(static_cast<double>(logit));
+      std::vector<float> sorted(row.begin(), row.end());
+      std::sort(sorted.begin(), sorted.end(), std::greater());
+      const Json& top = line["top"][T - 16 + t];
+      EXPECT_EQ(top.size(), 10u);
+      for (size_t k = 0; k < 10; ++k) {
+        const float logit = row[top[k][0].get<size_t>()];
+        EXPECT_NEAR(top[k][1].get<double>(), logit - std::log(sum), 4e-4) << i << "," << t;
+        EXPECT_NEAR(logit, sorted[k], 4e-4) << i << "," << t;
+      }
+    }
+    return {};
+  };
+  ASSERT_TRUE(for_each_json_line(scratch / "top.jsonl", check).ok());
+  EXPECT_EQ(i, 8u);
 }
 
 struct Greedy {

@@ -201,6 +201,16 @@ TEST(Doctor, TinyVoiceIsSound) {
   EXPECT_EQ(digests(scratch / "out"), digests(kTinyVoice));
 }
 
+// Writers save the head of a tied model as a second copy of the embedding: nothing to say.
+TEST(Doctor, ATiedHeadMayStandInTheFilesTwice) {
+  TestCheckpoint model = wrapped_model(TestCheckpoint::micro("micro_tied"));
+  model.tensors["lm_head.weight"] = model.tensors.at("model.language_model.embed_tokens.weight");
+  TemporaryFolder scratch;
+  model.write(scratch / "model");
+  const Report report = look(scratch / "model", Reader::vllm);
+  EXPECT_EQ(find(report, "D6"), nullptr) << text_of(report);
+}
+
 TEST(Doctor, TheOutputIsNeverTheInput) {
   TemporaryFolder scratch;
   wrapped_model().write(scratch / "model");
@@ -288,6 +298,11 @@ const Breakage kBreakages[] = {
     {"tie_at_the_root", "D6", kNobody, wrapped, [](auto& m) { m.config.erase("tie_word_embeddings"); }},
     {"tie_inside", "D6", Reader::transformers4, wrapped,
      [](auto& m) { m.config["text_config"].erase("tie_word_embeddings"); }},
+    {"tied_with_another_head", "D6", kNobody, wrapped,
+     [](auto& m) {
+       m.config["tie_word_embeddings"] = true;
+       m.config["text_config"]["tie_word_embeddings"] = true;
+     }},
     {"untied_without_head", "D6", kNobody, [] { return text_model(TestCheckpoint::micro("micro_tied")); },
      [](auto& m) { m.config["tie_word_embeddings"] = false; }, true},
     {"dtype", "D7", Reader::transformers4, wrapped, [](auto&) {}},
@@ -598,6 +613,65 @@ TEST(Doctor, FindsWhatItCannotRepair) {
     EXPECT_FALSE(finding->repaired) << one.rule;
     EXPECT_FALSE(finding->finding.advice.empty()) << one.rule;
   }
+}
+
+// Layers in BF16 or FP8 that much of a token's bytes lie in are named with their share, where the rest has four bits.
+TEST(Doctor, NamesTheSlowLayerFormats) {
+  TemporaryFolder scratch;
+  const auto slow = [&](TestCheckpoint model) {
+    model.write(scratch / "model");
+    std::map<std::string, std::string> out;  // which linears: what is said of them
+    for (const RuleFinding& finding : look(scratch / "model").findings) {
+      if (finding.rule->id != "D43") continue;
+      EXPECT_EQ(finding.level, Level::note);
+      EXPECT_FALSE(finding.repaired);
+      const Evidence& evidence = finding.finding.evidence;
+      out[evidence.field] = evidence.value + ": " + finding.finding.failure + ": " + finding.finding.advice;
+    }
+    return out;
+  };
+  EXPECT_TRUE(slow(text_model()).empty());  // nothing has four bits
+
+  TestCheckpoint model = quantized();
+  uint64_t total = 0;
+  for (const auto& [name, blob] : model.tensors) {
+    const bool linear = blob.shape.size() == 2 && !name.ends_with("embed_tokens.weight");
+    if (linear || name.ends_with("weight_scale_2")) total += blob.bytes.size();
+  }
+  const uint64_t head = model.tensors.at("lm_head.weight").bytes.size();
+  const auto found = slow(model);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found.begin()->first, "lm_head");
+  const double share = 100.0 * static_cast<double>(head) / static_cast<double>(total);
+  EXPECT_NE(found.begin()->second.find(fmt::format("{:.0f} % of what decoding reads lies in 1 linear ", share)),
+            std::string::npos)
+      << found.begin()->second;
+  EXPECT_EQ(found.begin()->second.find("--untie"), std::string::npos);
+
+  // Every up_proj of the layers as FP8 has one line.
+  size_t layers = 0;
+  for (int64_t i = 0;; ++i, ++layers) {
+    const std::string up = fmt::format("model.layers.{}.mlp.up_proj", i);
+    const auto weight = model.tensors.find(up + ".weight");
+    if (weight == model.tensors.end()) break;
+    const std::vector<int64_t> shape = {weight->second.shape[0], weight->second.shape[1] * 2};
+    weight->second = {"F8_E4M3", shape, std::string(static_cast<size_t>(shape[0] * shape[1]), '\x38')};
+    model.tensors.erase(up + ".weight_scale");
+    model.tensors.erase(up + ".weight_scale_2");
+  }
+  const auto both = slow(model);
+  ASSERT_EQ(both.size(), 2u);
+  EXPECT_NE(both.at("up_proj").find(fmt::format("lies in {} linears", layers)), std::string::npos)
+      << both.at("up_proj");
+
+  // A tied head is the embedding, read whole.
+  TestCheckpoint tied = quantized();
+  tied.tensors.erase("lm_head.weight");
+  tied.config["tie_word_embeddings"] = true;
+  const auto embedding = slow(tied);
+  ASSERT_EQ(embedding.size(), 1u);
+  EXPECT_EQ(embedding.begin()->first, "lm_head, tied to the embedding");
+  EXPECT_NE(embedding.begin()->second.find("--untie"), std::string::npos);
 }
 
 // Whatever stands in the files, the doctor answers.

@@ -145,6 +145,11 @@ inline constexpr Rule kRules[] = {
     {"D38", "F32 or F16 beside compressed-tensors", "Unpacking always yields BF16.", table::kLibrary, table::note,
      table::warning, table::never, WideDtype::check, nullptr},
 
+    {"D43", "layers in a wider format than the rest",
+     "Decoding one token reads every weight once, so bytes are time: a head in BF16 is a third of what a 9B in NVFP4 "
+     "reads. ModelOpt leaves it so.",
+     Readers::all(), table::note, table::note, table::never, SlowFormats::check, nullptr},
+
     // Tokenizer and template
     {"D39", "tokenizer.json missing or unreadable", "Everything else can be rebuilt; the vocabulary cannot.",
      Readers::all(), table::warning, table::error, table::never, TokenizerFiles::check, nullptr},

@@ -200,13 +200,29 @@ Status RopeParameters::fix(Folder& folder, Asked) {
   return {};
 }
 
+namespace {
+
+const FolderTensor* own_head(const Folder& folder) {
+  const FolderTensor* head = folder.tensor("lm_head.weight");
+  return head != nullptr ? head : folder.tensor("lm_head.weight_packed");
+}
+
+// Whether the head in the files holds other numbers than the embedding: then it is no copy of it, as some writers save.
+bool differs_from_embedding(const Folder& folder, const FolderTensor& head) {
+  const FolderTensor* embedding = folder.tensor(fmt::format("{}embed_tokens.weight", folder.prefix()));
+  if (embedding == nullptr) return false;
+  const auto bytes = [](const FolderTensor& tensor) { return tensor.stored->file->bytes(*tensor.stored->info); };
+  return head.dtype() != embedding->dtype() || !std::ranges::equal(bytes(head), bytes(*embedding));
+}
+
+}  // namespace
+
 Findings TiedFlags::check(const Folder& folder, Asked asked) {
   constexpr const char* kKey = "tie_word_embeddings";
   Findings out;
   const Json& root = folder.config();
   const Json& text = folder.text_config();
-  const FolderTensor* head = folder.tensor("lm_head.weight");
-  if (head == nullptr) head = folder.tensor("lm_head.weight_packed");
+  const FolderTensor* head = own_head(folder);
   const bool known = !folder.tensors().empty();
   const char* places[] = {"", "text_config."};
   const Json* objects[] = {&root, &text};
@@ -217,9 +233,10 @@ Findings TiedFlags::check(const Folder& folder, Asked asked) {
                      "transformers 4 takes true where nothing is said and silently computes with the embedding as head",
                      "write in both places what the tensors show", known});
       if (!asked) out.back().level = Level::warning;
-    } else if (known && is_true(value) && head != nullptr && (head->dtype() == "U8" || head->dtype() == "F8_E4M3")) {
+    } else if (known && is_true(value) && head != nullptr && differs_from_embedding(folder, *head)) {
       out.push_back({in_config(*objects[i], kKey, places[i]),
-                     "the head is quantized and thus no longer the embedding: readers ignore it",
+                     "the head in the files is not the embedding: transformers 5 takes it, others the embedding and "
+                     "speak noise",
                      "write false, as there is a head of its own"});
     } else if (known && !is_true(value) && head == nullptr) {
       out.push_back({in_config(*objects[i], kKey, places[i]),
@@ -232,13 +249,11 @@ Findings TiedFlags::check(const Folder& folder, Asked asked) {
 
 Status TiedFlags::fix(Folder& folder, Asked) {
   constexpr const char* kKey = "tie_word_embeddings";
-  const FolderTensor* head = folder.tensor("lm_head.weight");
-  if (head == nullptr) head = folder.tensor("lm_head.weight_packed");
-  const bool quantized = head != nullptr && (head->dtype() == "U8" || head->dtype() == "F8_E4M3");
-  // A dense head beside "true" is dead weight, and which of the two is meant the file says.
+  const FolderTensor* head = own_head(folder);
+  // A head that is a copy of the embedding may be meant either way: then what is said stays.
   const Json* said = find_value(folder.text_config(), kKey);
   if (said == nullptr) said = find_value(folder.config(), kKey);
-  const bool tied = head == nullptr || (!quantized && is_true(said));
+  const bool tied = head == nullptr || (is_true(said) && !differs_from_embedding(folder, *head));
   folder.edit(kConfig)[kKey] = tied;
   if (folder.wrapped()) folder.edit_text_config()[kKey] = tied;
   return {};

@@ -26,6 +26,10 @@ struct InputFactors {
 struct LayoutOfReader {
   static Findings check(const Folder&, Asked);
 };
+/// In a folder with NVFP4: linears in another format that make up a tenth or more of the bytes that a token reads.
+struct SlowFormats {
+  static Findings check(const Folder&, Asked);
+};
 struct WideDtype {
   static Findings check(const Folder&, Asked);
 };
