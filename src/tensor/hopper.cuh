@@ -1,11 +1,12 @@
-// Instructions of sm_90a that have no name in CUDA C++: barriers that count bytes, bulk copies, warpgroup products.
+// Instructions of sm_90 and later that have no name in CUDA C++: barriers that count bytes and bulk copies; and those
+// of sm_90a alone: warpgroup products, registers given and taken.
 #pragma once
 
 #include <cstdint>
 
 namespace nibble::hopper {
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 
 __device__ inline uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
@@ -40,15 +41,6 @@ __device__ inline void barrier_wait(uint64_t* barrier, uint32_t parity) {
       : "memory");
 }
 
-/// For whole warpgroups: less or more registers per thread than the kernel was launched with.
-template <int kCount>
-__device__ inline void give_registers() {
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
-}
-template <int kCount>
-__device__ inline void take_registers() {
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
-}
 /// __syncthreads() for the first kThreads threads of a block.
 template <int kThreads>
 __device__ inline void barrier_of() {
@@ -71,6 +63,19 @@ __device__ inline void bulk_copy(void* shared, const void* global, uint32_t byte
                : "memory");
 }
 
+#endif
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// For whole warpgroups: less or more registers per thread than the kernel was launched with.
+template <int kCount>
+__device__ inline void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <int kCount>
+__device__ inline void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
 __device__ inline void products_begin() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }

@@ -9,6 +9,7 @@
 #include "ops/linear/device_weight.cuh"
 #include "ops/linear/fragment_source.cuh"
 #include "ops/linear/linears_cuda.h"
+#include "tensor/hopper.cuh"
 #include "tensor/launch_cuda.cuh"
 
 namespace nibble::ops {
@@ -51,7 +52,7 @@ __device__ float finish(const DeviceWeight& w, int row, float sum) {
 /// sums += the products of one chunk of kTiles tiles with kColumns * 8 rows of x; `x` points at the lane's columns in
 /// the chunk, `left` counts the columns behind them.
 template <class Source, int kTiles, int kColumns>
-__device__ void multiply(const typename Source::Chunk (&chunk)[kTiles], const __nv_bfloat16* x, int left, int columns,
+__device__ void multiply(const typename Source::Chunk (&chunk)[kTiles], const __nv_bfloat16* x, int left, int pitch,
                          int rows, float (&sums)[kTiles][kColumns][4]) {
 #pragma unroll
   for (int unit = 0; unit < Source::kUnits; ++unit) {
@@ -65,7 +66,7 @@ __device__ void multiply(const typename Source::Chunk (&chunk)[kTiles], const __
 #pragma unroll
       for (int n = 0; n < kColumns; ++n) {
         const bool inside = n * 8 < rows && left > unit * kUnitColumns;
-        inputs[n] = inside ? *reinterpret_cast<const uint4*>(x + static_cast<int64_t>(n) * 8 * columns +
+        inputs[n] = inside ? *reinterpret_cast<const uint4*>(x + static_cast<int64_t>(n) * 8 * pitch +
                                                              unit * kUnitColumns + half * 8)
                            : uint4{};
       }
@@ -108,10 +109,82 @@ struct Item {
   }
 };
 
-template <class Source, int kTiles, int kColumns, bool kSwiglu>
-__device__ void run(const FewRows& p, const Group& group, float4 (*slices)[kTiles][32]) {
+/// The sums of all slices of an item, as they come from the registers of their warps. With two sets the warps that are
+/// done finish an item while others already write the next; with one they wait for each other.
+template <int kTiles, int kColumns>
+struct Slices {
+  static constexpr int kSets = kTiles * kColumns <= 4 ? 2 : 1;
+  static constexpr int kOctets = kSets == 2 ? kColumns : 1;  // of columns of x that are there at a time
+  float4 sums[kSets][kOctets][kWarps][kTiles][32];
+};
+
+/// The slices of an item meet, in their order, and become rows of y.
+template <int kTiles, int kColumns, bool kSwiglu>
+__device__ void finish_item(const FewRows& p, const Item<kTiles, kColumns, kSwiglu>& work, int turn,
+                            const float (&sums)[kTiles][kColumns][4], Slices<kTiles, kColumns>& slices) {
   using Work = Item<kTiles, kColumns, kSwiglu>;
-  constexpr int kAhead = kColumns == 8 ? 1 : (Source::kUnits == 2 ? 4 : 2) / kTiles;
+  using Sets = Slices<kTiles, kColumns>;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  auto& set = slices.sums[turn % Sets::kSets];
+#pragma unroll
+  for (int first = 0; first < kColumns; first += Sets::kOctets) {
+    if (Sets::kSets == 1) __syncthreads();
+#pragma unroll
+    for (int n = 0; n < Sets::kOctets; ++n) {
+#pragma unroll
+      for (int r = 0; r < kTiles; ++r) {
+        const float(&sum)[4] = sums[r][first + n];
+        set[n][warp][r][lane] = {sum[0], sum[1], sum[2], sum[3]};
+      }
+    }
+    __syncthreads();
+    // Neighbouring threads finish neighbouring rows of the weight, which are neighbours in y.
+    for (int i = threadIdx.x; i < Sets::kOctets * Work::kOwn * 128; i += kWarps * 32) {
+      const int row = i % 16, column = i / 16 % 8, r = i / 128 % Work::kOwn, n = i / (128 * Work::kOwn);
+      const int from = (row % 8) * 4 + column / 2, part = row / 8 * 2 + column % 2;
+      const int n_out = (work.first_tile + r) * kTileRows + row, t = (first + n) * 8 + column;
+      if (t >= p.T || n_out >= work.out->weight.rows) continue;
+      const auto total = [&](int tile) {
+        float sum = 0;
+#pragma unroll
+        for (int w = 0; w < kWarps; ++w) sum += reinterpret_cast<const float*>(&set[n][w][tile][from])[part];
+        return sum;
+      };
+      float y = finish(work.out->weight, n_out, total(r));
+      if constexpr (kSwiglu) {
+        const float up = finish(work.out[1].weight, n_out, total(r + Work::kOwn));
+        y = y / (1.0f + __expf(-y)) * up;
+      }
+      store(*work.out, static_cast<int64_t>(t) * work.out->weight.rows + n_out, y);
+    }
+  }
+}
+
+/// Elements from one row of x to the next in shared memory: 16 bytes more than a multiple of 128, so that the lanes of
+/// neighbouring rows read other banks.
+__host__ __device__ constexpr int shared_pitch(int columns) {
+  return (columns + 63) / 64 * 64 + 8;
+}
+
+/// A warp copies its columns of all rows of x, which no other warp reads, to shared memory.
+__device__ void copy_inputs(const FewRows& p, int columns, int begin, int end, int lane, __nv_bfloat16* to) {
+  const int pieces = (min(end, columns) - begin) / 8;  // of 16 bytes
+  for (int t = 0; t < p.T; ++t) {
+    for (int i = lane; i < pieces; i += 32) {
+      const uint32_t at =
+          static_cast<uint32_t>(__cvta_generic_to_shared(to + t * shared_pitch(columns) + begin + i * 8));
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at),
+                   "l"(p.x + static_cast<int64_t>(t) * columns + begin + i * 8)
+                   : "memory");
+    }
+  }
+  asm volatile("cp.async.wait_all;" ::: "memory");
+  __syncwarp();
+}
+
+template <class Source, int kTiles, int kColumns, bool kSwiglu, int kAhead, bool kShared>
+__device__ void run(const FewRows& p, const Group& group, __nv_bfloat16* inputs, Slices<kTiles, kColumns>& slices) {
+  using Work = Item<kTiles, kColumns, kSwiglu>;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
   const int columns = p.outputs[0].weight.columns, chunk_columns = Source::kUnits * kUnitColumns;
   const int chunks = (columns + chunk_columns - 1) / chunk_columns;
@@ -137,10 +210,14 @@ __device__ void run(const FewRows& p, const Group& group, float4 (*slices)[kTile
     }
   }
   wait_for_predecessor();
-  let_successor_start();
 
-  const int first_column = begin * chunk_columns + lane % 4 * 16;
-  const __nv_bfloat16* x = p.x + static_cast<int64_t>(g) * columns + first_column;
+  // Read once per item: from shared memory where they fit there, or every chunk would wait for the L2 cache.
+  if constexpr (kShared) {
+    copy_inputs(p, columns, begin * chunk_columns, (begin + own) * chunk_columns, lane, inputs);
+  }
+  const int pitch = kShared ? shared_pitch(columns) : columns, first_column = begin * chunk_columns + lane % 4 * 16;
+  const __nv_bfloat16* x = (kShared ? inputs : p.x) + static_cast<int64_t>(g) * pitch + first_column;
+  int turn = 0;
   for (; index < group.items; index += group.blocks) {
     const bool more = index + group.blocks < group.items;
     seek(next, index + group.blocks);
@@ -150,7 +227,7 @@ __device__ void run(const FewRows& p, const Group& group, float4 (*slices)[kTile
       for (int d = 0; d < kAhead; ++d) {
         const int chunk = base + d, at = chunk * chunk_columns;
         if (chunk >= own) break;
-        multiply<Source>(ahead[d], x + at, columns - first_column - at, columns, p.T - g, sums);
+        multiply<Source>(ahead[d], x + at, columns - first_column - at, pitch, p.T - g, sums);
         const bool inside = chunk + kAhead < own;
 #pragma unroll
         for (int r = 0; r < kTiles; ++r) {
@@ -165,57 +242,32 @@ __device__ void run(const FewRows& p, const Group& group, float4 (*slices)[kTile
 #pragma unroll
     for (int r = 0; r < kTiles; ++r) here[r] = next[r];
 
-    const Work work(p, group, index);
-#pragma unroll
-    for (int n = 0; n < kColumns; ++n) {
-      __syncthreads();
-#pragma unroll
-      for (int r = 0; r < kTiles; ++r) {
-        slices[warp][r][lane] = {sums[r][n][0], sums[r][n][1], sums[r][n][2], sums[r][n][3]};
-      }
-      __syncthreads();
-      // Neighbouring threads finish neighbouring rows of the weight, which are neighbours in y.
-      for (int i = threadIdx.x; i < Work::kOwn * 128; i += kWarps * 32) {
-        const int row = i % 16, column = i / 16 % 8, r = i / 128, t = n * 8 + column;
-        const int from = (row % 8) * 4 + column / 2, part = row / 8 * 2 + column % 2;
-        const int n_out = (work.first_tile + r) * kTileRows + row;
-        if (t >= p.T || n_out >= work.out->weight.rows) continue;
-        const auto total = [&](int tile) {
-          float sum = 0;
-#pragma unroll
-          for (int w = 0; w < kWarps; ++w) sum += reinterpret_cast<const float*>(&slices[w][tile][from])[part];
-          return sum;
-        };
-        float y = finish(work.out->weight, n_out, total(r));
-        if constexpr (kSwiglu) {
-          const float up = finish(work.out[1].weight, n_out, total(r + Work::kOwn));
-          y = y / (1.0f + __expf(-y)) * up;
-        }
-        store(*work.out, static_cast<int64_t>(t) * work.out->weight.rows + n_out, y);
-      }
-    }
+    finish_item(p, Work(p, group, index), turn++, sums, slices);
   }
 }
 
-template <int kTiles, int kColumns>
-constexpr int blocks_per_multiprocessor() {
-  return kTiles * kColumns <= 4 ? 2 : 1;
+/// Of the inputs in shared memory.
+__host__ __device__ constexpr size_t input_bytes(int T, int columns) {
+  return (static_cast<size_t>(T) * shared_pitch(columns) * 2 + 127) / 128 * 128;
 }
 
-template <int kTiles, int kColumns, bool kSwiglu>
-__global__ void __launch_bounds__(kWarps * 32, blocks_per_multiprocessor<kTiles, kColumns>())
-    few_rows(const __grid_constant__ FewRows p) {
-  __shared__ float4 slices[kWarps][kTiles][32];
+template <int kTiles, int kColumns, bool kSwiglu, int kAhead, int kBlocks, bool kShared>
+__global__ void __launch_bounds__(kWarps * 32, kBlocks) few_rows(const __grid_constant__ FewRows p) {
+  extern __shared__ __align__(128) uint8_t dynamic[];
+  __shared__ Slices<kTiles, kColumns> slices;
+  let_successor_start();
   int index = 0;
   while (index + 1 < p.group_count && static_cast<int>(blockIdx.x) >= p.groups[index + 1].first_block) ++index;
   const Group& group = p.groups[index];
+  auto* inputs = reinterpret_cast<__nv_bfloat16*>(dynamic);
+  constexpr int kRowsAhead = kAhead > 1 ? kAhead / 2 : 1;  // a chunk of rows takes more registers than a packed one
   switch (group.format) {
     case WeightFormat::nvfp4:
-      return run<Nvfp4Source, kTiles, kColumns, kSwiglu>(p, group, slices);
+      return run<Nvfp4Source, kTiles, kColumns, kSwiglu, kAhead, kShared>(p, group, inputs, slices);
     case WeightFormat::fp8:
-      return run<Fp8Source, kTiles, kColumns, kSwiglu>(p, group, slices);
+      return run<Fp8Source, kTiles, kColumns, kSwiglu, kRowsAhead, kShared>(p, group, inputs, slices);
     default:
-      return run<Bf16Source, kTiles, kColumns, kSwiglu>(p, group, slices);
+      return run<Bf16Source, kTiles, kColumns, kSwiglu, kRowsAhead, kShared>(p, group, inputs, slices);
   }
 }
 
@@ -225,10 +277,11 @@ int multiprocessors(Device device) {
   return count;
 }
 
-template <int kTiles, int kColumns, bool kSwiglu>
+/// kAhead chunks of each tile are on their way; kBlocks blocks share a multiprocessor.
+template <int kTiles, int kColumns, bool kSwiglu, int kAhead, int kBlocks, bool kShared>
 void launch_few(Context& cx, FewRows& p) {
   constexpr int kOwn = kSwiglu ? kTiles / 2 : kTiles;
-  const int most = multiprocessors(cx.device) * blocks_per_multiprocessor<kTiles, kColumns>();
+  const int most = multiprocessors(cx.device) * kBlocks;
   int blocks = 0;
   for (int i = 0; i < p.group_count; ++i) {
     Group& group = p.groups[i];
@@ -243,8 +296,9 @@ void launch_few(Context& cx, FewRows& p) {
     group.first_block = blocks;
     blocks += group.blocks;
   }
-  launch(cx, "linears", few_rows<kTiles, kColumns, kSwiglu>, dim3(static_cast<unsigned>(blocks)), dim3(kWarps * 32), 0,
-         p);
+  const size_t shared = kShared ? input_bytes(p.T, p.outputs[0].weight.columns) : 0;
+  launch(cx, "linears", few_rows<kTiles, kColumns, kSwiglu, kAhead, kBlocks, kShared>,
+         dim3(static_cast<unsigned>(blocks)), dim3(kWarps * 32), shared, p);
 }
 
 }  // namespace
@@ -261,17 +315,21 @@ void few_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> o
     ++p.groups[p.group_count - 1].outputs;
     p.outputs[i] = {device_weight(w), 0, outputs[i].y.raw(), outputs[i].y.dtype() == DType::bf16};
   }
+  // Inputs go to shared memory where two blocks of a multiprocessor have room for them.
+  const bool fits = p.T <= 8 && input_bytes(p.T, p.outputs[0].weight.columns) <= 96 << 10;
   // More tiles per block where the inputs are many: they are read once per block.
   if (swiglu) {
-    if (p.T <= 8) return launch_few<2, 1, true>(cx, p);
-    if (p.T <= 16) return launch_few<2, 2, true>(cx, p);
-    if (p.T <= 32) return launch_few<2, 4, true>(cx, p);
-    return launch_few<2, 8, true>(cx, p);
+    if (fits) return launch_few<2, 1, true, 2, 2, true>(cx, p);
+    if (p.T <= 8) return launch_few<2, 1, true, 2, 2, false>(cx, p);
+    if (p.T <= 16) return launch_few<2, 2, true, 2, 2, false>(cx, p);
+    if (p.T <= 32) return launch_few<2, 4, true, 2, 1, false>(cx, p);
+    return launch_few<2, 8, true, 1, 1, false>(cx, p);
   }
-  if (p.T <= 8) return launch_few<1, 1, false>(cx, p);
-  if (p.T <= 16) return launch_few<2, 2, false>(cx, p);
-  if (p.T <= 32) return launch_few<2, 4, false>(cx, p);
-  return launch_few<2, 8, false>(cx, p);
+  if (fits) return launch_few<1, 1, false, 4, 2, true>(cx, p);
+  if (p.T <= 8) return launch_few<1, 1, false, 4, 2, false>(cx, p);
+  if (p.T <= 16) return launch_few<2, 2, false, 2, 2, false>(cx, p);
+  if (p.T <= 32) return launch_few<2, 4, false, 2, 1, false>(cx, p);
+  return launch_few<2, 8, false, 1, 1, false>(cx, p);
 }
 
 }  // namespace nibble::ops

@@ -1,54 +1,86 @@
+#include <algorithm>
+
 #include "ops/norm/add_rms_norm.h"
 #include "tensor/launch_cuda.cuh"
 
 namespace nibble::ops {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kMostThreads = 1024;
 
-/// A block per row, four neighbouring columns per thread and turn.
-__global__ void __launch_bounds__(kThreads)
+/// A block per row, kTurns times four neighbouring columns per thread: all are loaded before anything is stored, so
+/// that a row waits for memory once. Which thread adds which squares depends on H alone.
+template <int kTurns>
+__global__ void __launch_bounds__(kMostThreads)
     norm_rows(const __nv_bfloat16* y, const float* w, float eps, int H, float* h, __nv_bfloat16* n) {
-  extern __shared__ float row[];  // [H]
-  __shared__ float sums[kThreads / 32];
-  const int64_t at = static_cast<int64_t>(blockIdx.x) * H;
-  wait_for_predecessor();
+  __shared__ float sums[kMostThreads / 32];
   let_successor_start();
+  const int64_t at = static_cast<int64_t>(blockIdx.x) * H;
+  const int threads = static_cast<int>(blockDim.x);
+  float4 gain[kTurns];
+#pragma unroll
+  for (int i = 0; i < kTurns; ++i) {
+    const int column = (i * threads + static_cast<int>(threadIdx.x)) * 4;
+    if (column < H) gain[i] = *reinterpret_cast<const float4*>(w + column);
+  }
+  wait_for_predecessor();
+  float4 v[kTurns];
+  uint2 add[kTurns];
+#pragma unroll
+  for (int i = 0; i < kTurns; ++i) {
+    const int column = (i * threads + static_cast<int>(threadIdx.x)) * 4;
+    v[i] = {0, 0, 0, 0};
+    if (column >= H) continue;
+    v[i] = *reinterpret_cast<const float4*>(h + at + column);
+    if (y != nullptr) add[i] = *reinterpret_cast<const uint2*>(y + at + column);
+  }
   float squares = 0;
-  for (int i = threadIdx.x * 4; i < H; i += kThreads * 4) {
-    float4 v = *reinterpret_cast<const float4*>(h + at + i);
-    if (y != nullptr) {
-      const auto* pair = reinterpret_cast<const __nv_bfloat162*>(y + at + i);
-      const float2 a = __bfloat1622float2(pair[0]), b = __bfloat1622float2(pair[1]);
-      v = {v.x + a.x, v.y + a.y, v.z + b.x, v.w + b.y};
-      *reinterpret_cast<float4*>(h + at + i) = v;
+#pragma unroll
+  for (int i = 0; i < kTurns; ++i) {
+    const int column = (i * threads + static_cast<int>(threadIdx.x)) * 4;
+    if (y != nullptr && column < H) {
+      const float2 a = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&add[i].x));
+      const float2 b = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&add[i].y));
+      v[i] = {v[i].x + a.x, v[i].y + a.y, v[i].z + b.x, v[i].w + b.y};
+      *reinterpret_cast<float4*>(h + at + column) = v[i];
     }
-    *reinterpret_cast<float4*>(row + i) = v;
-    squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+    squares += v[i].x * v[i].x + v[i].y * v[i].y + v[i].z * v[i].z + v[i].w * v[i].w;
   }
   squares = warp_sum(squares);
   if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = squares;
   __syncthreads();
-  float total = 0;
-#pragma unroll
-  for (int i = 0; i < kThreads / 32; ++i) total += sums[i];
+  const float total = warp_sum(threadIdx.x % 32 < threads / 32 ? sums[threadIdx.x % 32] : 0.0f);
   const float r = 1.0f / sqrtf(total / static_cast<float>(H) + eps);
-  for (int i = threadIdx.x * 4; i < H; i += kThreads * 4) {
-    const float4 v = *reinterpret_cast<const float4*>(row + i), gain = *reinterpret_cast<const float4*>(w + i);
-    auto* pair = reinterpret_cast<__nv_bfloat162*>(n + at + i);
-    pair[0] = __floats2bfloat162_rn(v.x * r * (1 + gain.x), v.y * r * (1 + gain.y));
-    pair[1] = __floats2bfloat162_rn(v.z * r * (1 + gain.z), v.w * r * (1 + gain.w));
+#pragma unroll
+  for (int i = 0; i < kTurns; ++i) {
+    const int column = (i * threads + static_cast<int>(threadIdx.x)) * 4;
+    if (column >= H) continue;
+    auto* pair = reinterpret_cast<__nv_bfloat162*>(n + at + column);
+    pair[0] = __floats2bfloat162_rn(v[i].x * r * (1 + gain[i].x), v[i].y * r * (1 + gain[i].y));
+    pair[1] = __floats2bfloat162_rn(v[i].z * r * (1 + gain[i].z), v[i].w * r * (1 + gain[i].w));
   }
 }
 
 }  // namespace
 
 void add_rms_norm_cuda(Context& cx, const Tensor& y, const Tensor& w, float eps, Tensor& h, Tensor& n) {
-  NIBBLE_CHECK(h.dim(1) % 4 == 0 && n.dtype() == DType::bf16 && (y.empty() || y.dtype() == DType::bf16));
   const auto H = static_cast<int>(h.dim(1));
-  launch(cx, "add_rms_norm", norm_rows, dim3(static_cast<unsigned>(h.dim(0))), dim3(kThreads),
-         static_cast<size_t>(H) * sizeof(float), static_cast<const __nv_bfloat16*>(y.raw()), w.f32(), eps, H, h.f32(),
-         static_cast<__nv_bfloat16*>(n.raw()));
+  NIBBLE_CHECK(H % 4 == 0 && H <= 4 * kMostThreads * 4);
+  NIBBLE_CHECK(n.dtype() == DType::bf16 && (y.empty() || y.dtype() == DType::bf16));
+  const int threads = std::min((H / 4 + 31) / 32 * 32, kMostThreads), turns = (H / 4 + threads - 1) / threads;
+  const auto* from = static_cast<const __nv_bfloat16*>(y.raw());
+  auto* to = static_cast<__nv_bfloat16*>(n.raw());
+  const auto run = [&](auto kernel) {
+    launch(cx, "add_rms_norm", kernel, dim3(static_cast<unsigned>(h.dim(0))), dim3(static_cast<unsigned>(threads)), 0,
+           from, w.f32(), eps, H, h.f32(), to);
+  };
+  if (turns == 1) {
+    run(norm_rows<1>);
+  } else if (turns == 2) {
+    run(norm_rows<2>);
+  } else {
+    run(norm_rows<4>);
+  }
 }
 
 }  // namespace nibble::ops
