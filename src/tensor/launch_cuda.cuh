@@ -55,7 +55,8 @@ __device__ inline void wait_for_predecessor() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
-/// The successor's blocks may be scheduled from here on.
+/// The successor's blocks may be scheduled from here on. Only behind wait_for_predecessor(): a kernel that starts while
+/// the one before its predecessor still runs can find old values of that one's results in a cache.
 __device__ inline void let_successor_start() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");

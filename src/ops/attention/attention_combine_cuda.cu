@@ -41,8 +41,8 @@ __global__ void __launch_bounds__(kThreads) combine(const __grid_constant__ Atte
   if (some && gated && group == 0) {
     gate = *reinterpret_cast<const uint2*>(a.q_gate + head_row * a.q_stride + kD + column);
   }
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   if (!some) return;
 
   const int lane = lane_id();

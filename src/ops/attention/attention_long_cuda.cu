@@ -57,8 +57,8 @@ __device__ void add_values(float (&y)[kLongSize / 8][4], const float (&p)[kTileK
 
 __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ AttentionOperands a) {
   extern __shared__ __align__(1024) char shared[];
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   const RowTile t = row_tile<kRows>(a);
   if (t.sequence.slot < 0) return;
   if (t.begin >= t.end) return write_nothing<kRows, kThreads>(a, t);

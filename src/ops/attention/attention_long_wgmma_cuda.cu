@@ -102,8 +102,8 @@ __device__ void add_values(float (&y)[32][4], const uint32_t (&weights)[4][4], u
 __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ AttentionOperands a) {
   extern __shared__ char unaligned[];
   char* const shared = unaligned + (1024 - shared_address(unaligned) % 1024) % 1024;
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   const RowTile t = row_tile<kRows>(a);
   if (t.sequence.slot < 0) return;
   if (t.begin >= t.end) return write_nothing<kRows, kThreads>(a, t);

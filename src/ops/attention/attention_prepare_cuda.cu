@@ -33,8 +33,8 @@ __global__ void __launch_bounds__(kWarps * 32)
     reinterpret_cast<float4*>(gain)[1] = weight[1];
   }
   // In this order: whoever starts after this kernel let it may then rely on all that came before this kernel.
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   uint4 packed = active ? *reinterpret_cast<const uint4*>(from + first) : uint4{};
   const Sequence sequence = sequence_of_row(a, row);
   if (sequence.slot < 0) return;

@@ -25,8 +25,8 @@ __device__ float fold_block(float x, Fold fold) {
 /// elements of y.
 __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ AttentionOperands a) {
   __shared__ float q[kFastSize], weights[kThreads];
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   const int row = blockIdx.x, head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads), thread = threadIdx.x;
   const Sequence sequence = sequence_of_row(a, row);
   if (sequence.slot < 0) return;

@@ -135,8 +135,8 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   bool waited = false;
   const auto wait_once = [&] {
     if (!waited) {
-      let_successor_start();
       wait_for_predecessor();
+      let_successor_start();
     }
     waited = true;
   };

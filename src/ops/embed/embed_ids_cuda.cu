@@ -5,8 +5,8 @@ namespace nibble::ops {
 namespace {
 
 __global__ void __launch_bounds__(256) rows_of(const int* ids, const __nv_bfloat16* table, int H, float* y) {
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   const __nv_bfloat16* from = table + static_cast<int64_t>(ids[blockIdx.x]) * H;
   float* to = y + static_cast<int64_t>(blockIdx.x) * H;
   for (int i = static_cast<int>(threadIdx.x); i < H; i += 256) to[i] = __bfloat162float(from[i]);

@@ -10,8 +10,8 @@ namespace {
 __global__ void __launch_bounds__(128) chunk_operands(DeltaMixerArgs m, Tiles tiles, int window) {
   const int unit = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32, channel = unit * kSize + lane * 4;
   const Chunk chunk = chunk_at(m, window + blockIdx.y);
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   if (chunk.sequence < 0) return;
 
   constexpr int kEach = kRows / 4;

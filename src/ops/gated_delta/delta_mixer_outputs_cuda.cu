@@ -23,8 +23,8 @@ __global__ void __launch_bounds__(128) chunk_outputs(DeltaMixerArgs m, Tiles til
   const int64_t key_at = static_cast<int64_t>(blockIdx.y) * m.key_heads + head / ratio;
   if (tid == 0) begin_barrier(&s.barrier);
   __syncthreads();
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   if (chunk.sequence < 0) return;
   if (tid == 0) {
     expect_bytes(&s.barrier, 2 * kRowTileBytes + kColumnTileBytes + kStateTileBytes);

@@ -94,8 +94,8 @@ __global__ void __launch_bounds__(128) chunk_solve(DeltaMixerArgs m, Tiles tiles
   const int64_t key_at = static_cast<int64_t>(blockIdx.y) * m.key_heads + head / (m.heads / m.key_heads);
   if (tid == 0) begin_barrier(&s.barrier);
   __syncthreads();
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   if (chunk.sequence < 0) return;
   if (tid == 0) {
     expect_bytes(&s.barrier, 2 * kRowTileBytes);

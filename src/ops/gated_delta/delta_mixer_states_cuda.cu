@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(4 * kColumns)
     for (int i = 0; i < stages; ++i) begin_barrier(&shared.stage[i].barrier);
   }
   __syncthreads();
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   if (sequence < 0) return;
   const Chunk chunk = chunk_in(m, sequence, first);
   const int place0 = before + first - window;  // of the first chunk in the window

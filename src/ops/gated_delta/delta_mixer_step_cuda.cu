@@ -99,7 +99,6 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
   const int tid = threadIdx.x, warp = tid / 32, lane = tid % 32;
   const int first = m.begin[sequence], rows = m.begin[sequence + 1] - first, slot = m.slot[sequence];
   const bool fresh = m.position[sequence] == 0;
-  let_successor_start();
   if (slot < 0 || rows <= 0 || (short_only && rows > kTile)) {
     wait_for_predecessor();
     return;
@@ -148,6 +147,7 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
     norm = *reinterpret_cast<const float2*>(m.norm + slice * kColumns + out_column);
   }
   wait_for_predecessor();
+  let_successor_start();
 
   for (int begin = 0; begin < rows; begin += kTile) {
     const int n = min(kTile, rows - begin);

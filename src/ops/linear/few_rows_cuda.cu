@@ -210,6 +210,7 @@ __device__ void run(const FewRows& p, const Group& group, __nv_bfloat16* inputs,
     }
   }
   wait_for_predecessor();
+  let_successor_start();
 
   // Read once per item: from shared memory where they fit there, or every chunk would wait for the L2 cache.
   if constexpr (kShared) {
@@ -255,7 +256,6 @@ template <int kTiles, int kColumns, bool kSwiglu, int kAhead, int kBlocks, bool 
 __global__ void __launch_bounds__(kWarps * 32, kBlocks) few_rows(const __grid_constant__ FewRows p) {
   extern __shared__ __align__(128) uint8_t dynamic[];
   __shared__ Slices<kTiles, kColumns> slices;
-  let_successor_start();
   int index = 0;
   while (index + 1 < p.group_count && static_cast<int>(blockIdx.x) >= p.groups[index + 1].first_block) ++index;
   const Group& group = p.groups[index];

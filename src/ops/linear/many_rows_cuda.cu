@@ -250,6 +250,7 @@ __device__ void run(const ManyRows& p, Shared<kTiles, kSwiglu>& s) {
   int count = 0;
   seek(static_cast<int>(blockIdx.x));
   wait_for_predecessor();
+  let_successor_start();
   for (int index = static_cast<int>(blockIdx.x); index < p.items; index += static_cast<int>(gridDim.x)) {
     const Work work(p, index);
     const int first_token = work.token_tile * kTokens;
@@ -303,7 +304,6 @@ __global__ void __launch_bounds__(kThreads, 1) many_rows(const __grid_constant__
   }
   __syncthreads();
   static_assert(sizeof(s) + 1024 <= shared_bytes<kTiles, kSwiglu>());
-  let_successor_start();
   if (threadIdx.x >= kMultipliers) {
     hopper::give_registers<24>();
     if (threadIdx.x == kMultipliers) {

@@ -16,8 +16,8 @@ __global__ void pack(const uint8_t* codes, const uint8_t* scales, int rows, int 
   const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int lane = static_cast<int>(index % 32);
   const int64_t unit = index / 32 % units, tile = index / 32 / units;
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   if (tile >= tiles_of(rows)) return;
   const int column = static_cast<int>(unit) * kUnitColumns + lane % 4 * 16;
   uint32_t words[4] = {};

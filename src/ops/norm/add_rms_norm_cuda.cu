@@ -14,7 +14,6 @@ template <int kTurns>
 __global__ void __launch_bounds__(kMostThreads)
     norm_rows(const __nv_bfloat16* y, const float* w, float eps, int H, float* h, __nv_bfloat16* n) {
   __shared__ float sums[kMostThreads / 32];
-  let_successor_start();
   const int64_t at = static_cast<int64_t>(blockIdx.x) * H;
   const int threads = static_cast<int>(blockDim.x);
   float4 gain[kTurns];
@@ -24,6 +23,7 @@ __global__ void __launch_bounds__(kMostThreads)
     if (column < H) gain[i] = *reinterpret_cast<const float4*>(w + column);
   }
   wait_for_predecessor();
+  let_successor_start();
   float4 v[kTurns];
   uint2 add[kTurns];
 #pragma unroll

@@ -32,8 +32,8 @@ __global__ void __launch_bounds__(kThreads)
   const float* row = logits + static_cast<int64_t>(blockIdx.y) * vocabulary;
   const int size = (vocabulary + kSlices - 1) / kSlices, begin = static_cast<int>(blockIdx.x) * size;
   const int end = min(begin + size, vocabulary);
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   Best best{0, -1};
   for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += kThreads) {
     if (allowed == nullptr || allowed[i] != 0) best = better(best, {row[i], i});
@@ -48,8 +48,8 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void best_of_all(const Best* found, int* ids, int* position) {
   const int row = static_cast<int>(blockIdx.x), lane = static_cast<int>(threadIdx.x);
-  let_successor_start();
   wait_for_predecessor();
+  let_successor_start();
   const Best* mine = found + row * kSlices;
   const Best best = warp_best(better(mine[lane], mine[lane + 32]));
   if (lane != 0) return;
