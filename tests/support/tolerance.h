@@ -44,9 +44,9 @@ constexpr Tolerance kBf16Rounding{"bf16_rounding", 0x1p-8};
 /// f64 sums of f64 exponentials.
 constexpr Tolerance kF64Sum{"f64_sum", 1e-12};
 
-/// Logits of a whole model whose activations are BF16 between ops, beside f32: for tiny-voice (logits up to 30) half the
-/// margin of .35 that greedy replies must have to be compared; for random models in units of the logits' rms, as some
-/// hundred roundings of 2^-9 add up.
+/// Logits of a whole model whose activations are BF16 between ops, beside f32: for tiny-voice (logits up to 30) half
+/// the margin of .35 that greedy replies must have to be compared; for random models in units of the logits' rms, as
+/// some hundred roundings of 2^-9 add up.
 constexpr double kBf16Logits = 0.175;
 constexpr double kBf16Relative = 0.1;
 
