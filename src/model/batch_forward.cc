@@ -77,8 +77,8 @@ void block(const Pass& p, const BlockWeights& w, LayerSlots& slots, const Tensor
 
 }  // namespace
 
-void batch_forward(Context& cx, const Weights& weights, Slots& slots, const ops::Batch& batch, const Tensor& ids,
-                   Tensor& hidden) {
+Status batch_forward(Context& cx, const Weights& weights, Slots& slots, const ops::Batch& batch, const Tensor& ids,
+                     Tensor& hidden) {
   const Config& c = weights.config;
   const Arena::Scope scope(cx.arena);
   const Pass p{cx, c, batch, ids.elements()};
@@ -86,10 +86,12 @@ void batch_forward(Context& cx, const Weights& weights, Slots& slots, const ops:
   const Tensor y = p.rows({c.hidden});
   ops::embed_ids(cx, ids, weights.embed, h);
   for (int64_t i = 0; i < c.layers; ++i) {
+    if (cx.cancel.cancelled()) return cancelled("forward: stopped before layer {} of {}", i, c.layers);
     block(p, weights.blocks[static_cast<size_t>(i)], slots.layer(i), before, h, y);
     before = y;
   }
   ops::add_rms_norm(cx, y, weights.final_norm, c.norm_eps, h, hidden);
+  return {};
 }
 
 size_t batch_scratch_bytes(const Config& c, int64_t rows, int64_t sequences, int64_t reach) {

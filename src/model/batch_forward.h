@@ -10,9 +10,10 @@
 namespace nibble::model {
 
 /// hidden [T,H] receives the post-norm rows of ids [T] i32: f32 on a CPU, bf16 on a GPU, where nothing but kernels on
-/// cx.stream runs, so the call can be recorded in a Graph.
-void batch_forward(Context& cx, const Weights& weights, Slots& slots, const ops::Batch& batch, const Tensor& ids,
-                   Tensor& hidden);
+/// cx.stream runs, so the call can be recorded in a Graph. `cancelled` when cx.cancel is set between layers; what the
+/// batch's slots hold then means nothing.
+Status batch_forward(Context& cx, const Weights& weights, Slots& slots, const ops::Batch& batch, const Tensor& ids,
+                     Tensor& hidden);
 
 /// logits [T,V] f32 of rows of `hidden`.
 void batch_head(Context& cx, const Weights& weights, const Tensor& hidden, Tensor& logits);

@@ -96,7 +96,6 @@ Status BatchRunner::read(int64_t slot, int64_t position, std::span<const int32_t
   NIBBLE_CHECK(!ids.empty() && position + static_cast<int64_t>(ids.size()) <= options_.capacity);
   int64_t rows = 0;
   for (; !ids.empty(); ids = ids.subspan(static_cast<size_t>(rows)), position += rows) {
-    if (cx_.cancel.cancelled()) return cancelled("prompt: {} tokens not read", ids.size());
     rows = std::min(static_cast<int64_t>(ids.size()), options_.prefill_rows);
     const std::array<int32_t, 2> begin = {0, static_cast<int32_t>(rows)};
     const auto at = static_cast<int32_t>(position), in = static_cast<int32_t>(slot);
@@ -111,7 +110,7 @@ Status BatchRunner::read(int64_t slot, int64_t position, std::span<const int32_t
                            .longest = rows,
                            .reach = position + rows};
     Tensor hidden = hidden_.rows(0, rows);
-    batch_forward(cx_, weights_, slots_, batch, ids_.rows(0, rows), hidden);
+    NIBBLE_RETURN_IF_ERROR(batch_forward(cx_, weights_, slots_, batch, ids_.rows(0, rows), hidden));
   }
   Tensor logits = logits_.rows(0, 1), chosen = ids_.rows(0, 1), none;
   batch_head(cx_, weights_, hidden_.rows(rows - 1, rows), logits);
@@ -145,7 +144,7 @@ Status BatchRunner::set(std::span<const Speaker> speakers) {
   return {};
 }
 
-void BatchRunner::run_step(int64_t rows, int64_t reach) {
+Status BatchRunner::run_step(int64_t rows, int64_t reach) {
   const ops::Batch batch{.sequences = rows,
                          .begin = begin_.rows(0, rows + 1),
                          .slot = slot_.rows(0, rows),
@@ -154,9 +153,10 @@ void BatchRunner::run_step(int64_t rows, int64_t reach) {
                          .reach = reach};
   Tensor hidden = hidden_.rows(0, rows), logits = logits_.rows(0, rows), ids = ids_.rows(0, rows);
   Tensor position = batch.position;
-  batch_forward(cx_, weights_, slots_, batch, ids, hidden);
+  NIBBLE_RETURN_IF_ERROR(batch_forward(cx_, weights_, slots_, batch, ids, hidden));
   batch_head(cx_, weights_, hidden, logits);
   ops::argmax(cx_, logits, allowed_, ids, position);
+  return {};
 }
 
 Status BatchRunner::step() {
@@ -164,12 +164,13 @@ Status BatchRunner::step() {
   ++deepest_;
   const int64_t reach = padded_reach(deepest_, options_.capacity);
   if (!cx_.device.is_cuda() || !options_.graphs) {
-    run_step(rows_, reach);
-    return {};
+    return run_step(rows_, reach);
   }
   auto& graph = graphs_[{rows_, reach}];
   if (graph == nullptr) {
-    NIBBLE_TRY(captured, cx_.stream->capture([&] { run_step(rows_, reach); }));
+    Status status;
+    NIBBLE_TRY(captured, cx_.stream->capture([&] { status = run_step(rows_, reach); }));
+    NIBBLE_RETURN_IF_ERROR(std::move(status));
     graph = std::move(captured);
   }
   nodes_ = graph->nodes();

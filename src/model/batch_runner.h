@@ -62,7 +62,7 @@ class BatchRunner {
       : cx_(cx), weights_(weights), options_(options) {}
   Status reserve(std::span<const uint8_t> allowed);
   void copy(std::span<const int32_t> from, const Tensor& to);
-  void run_step(int64_t rows, int64_t reach);
+  Status run_step(int64_t rows, int64_t reach);
 
   Context& cx_;
   const Weights& weights_;

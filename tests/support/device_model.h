@@ -49,7 +49,7 @@ struct DeviceModel {
     const Buffer hidden = std::move(Buffer::on(cx.device, static_cast<size_t>(T * c.hidden) * 2)).value();
     const Buffer logits = std::move(Buffer::on(cx.device, static_cast<size_t>(T * c.vocab) * 4)).value();
     Tensor h = hidden.tensor(DType::bf16, {T, c.hidden}), l = logits.tensor(DType::f32, {T, c.vocab});
-    model::batch_forward(cx, weights, slots, batch, input.tensor(DType::i32, {T}), h);
+    EXPECT_TRUE(model::batch_forward(cx, weights, slots, batch, input.tensor(DType::i32, {T}), h).ok());
     EXPECT_TRUE(device.stream->wait().ok());
     EXPECT_TRUE(cx.arena.reserve(model::batch_scratch_bytes(c, T, 1, T)).ok());
     model::batch_head(cx, weights, h, l);
