@@ -106,6 +106,38 @@ TEST_F(LocalEngineTest, SpeaksTheGoldenReplies) {
               }).ok());
 }
 
+TEST_F(LocalEngineTest, RepliesSpokenTogetherAreThoseSpokenAlone) {
+  std::vector<Request> requests;
+  ASSERT_TRUE(for_each_json_line(NIBBLE_SOURCE_DIR "/tests/golden/tiny-voice/greedy.jsonl", [&](Json& line, int64_t) {
+                if (requests.size() == 8) return Status();
+                Request request = greedy(line["prompt"].get<std::string>(), 24);
+                if (requests.size() % 2 == 1) {  // others are drawn, and some may not stop at once
+                  request.sampling = {.temperature = 0.8f, .top_k = 20, .seed = requests.size()};
+                  request.min_tokens = 5;
+                }
+                requests.push_back(std::move(request));
+                return Status();
+              }).ok());
+  const auto speak = [&](int64_t slots) {
+    const auto engine = start({.slots = slots});
+    std::vector<std::shared_ptr<Collector>> collectors;
+    for (const Request& request : requests) {
+      collectors.push_back(std::make_shared<Collector>());
+      EXPECT_TRUE(engine->submit(request, Collector::into(collectors.back())).ok());
+    }
+    std::vector<std::vector<int32_t>> replies;
+    for (const auto& collector : collectors) {
+      EXPECT_NE(*collector->wait_finish().finish, Finish::error);
+      replies.push_back(collector->ids());
+    }
+    return replies;
+  };
+  const auto alone = speak(1);
+  EXPECT_EQ(speak(3), alone);
+  EXPECT_EQ(speak(8), alone);
+  EXPECT_EQ(start_engine(model_, tokenizer_, {.slots = 65}).status().code(), Code::invalid_argument);
+}
+
 TEST_F(LocalEngineTest, RefusesWhatDoesNotFit) {
   const auto engine = start({.context = 32});
   const auto nobody = [](Event) { FAIL() << "a refused request has no events"; };
