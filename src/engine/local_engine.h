@@ -13,7 +13,7 @@ namespace nibble::engine {
 struct EngineOptions {
   int64_t context = 0;  // tokens of prompt and reply; 0 = the smaller of 8192 and what the model was trained for
   Numeric numeric = Numeric::bf16_act;
-  Device device;
+  Device device = {};
   int64_t slots = 1;       // sequences that speak at once, at most 64; each has its own state
   int threads = 0;         // 0 = one per core
   int64_t max_queue = 64;  // requests that may wait
