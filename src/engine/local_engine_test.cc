@@ -161,7 +161,8 @@ TEST_F(LocalEngineTest, TheContextEndsAReply) {
   EXPECT_EQ(collector->events.back().usage.completion_tokens, 40 - prompt);
 }
 
-TEST_F(LocalEngineTest, CancelStopsWithinATenthOfASecond) {
+// Between two layers, on a machine that may be busy; the whole reply, and the whole prompt, would take seconds.
+TEST_F(LocalEngineTest, CancelStopsLongBeforeTheEnd) {
   const auto engine = start({.context = 4096});
   auto collector = std::make_shared<Collector>();
   const Request request = endless();
@@ -170,7 +171,7 @@ TEST_F(LocalEngineTest, CancelStopsWithinATenthOfASecond) {
   Stopwatch clock;
   request.cancel.cancel();
   EXPECT_EQ(*collector->wait_finish().finish, Finish::cancelled);
-  EXPECT_LT(clock.ms(), 100);
+  EXPECT_LT(clock.ms(), 1000);
 
   Request reading = greedy("Hello");  // and while the prompt is read
   reading.prompt.assign(4000, 100);
@@ -180,7 +181,7 @@ TEST_F(LocalEngineTest, CancelStopsWithinATenthOfASecond) {
   clock = {};
   reading.cancel.cancel();
   EXPECT_EQ(*second->wait_finish().finish, Finish::cancelled);
-  EXPECT_LT(clock.ms(), 100);
+  EXPECT_LT(clock.ms(), 1000);
   EXPECT_EQ(second->events.size(), 2u);  // left the queue, and the end
 }
 
