@@ -164,7 +164,7 @@ TEST_F(ReplayEngineTest, KeepsTheTimeline) {
   EXPECT_LT(usage.prefill_ms + usage.decode_ms + usage.queue_ms, (now_s() - asked) * 1e3 + 1);
 }
 
-TEST_F(ReplayEngineTest, CancelEndsADelayWithinATenthOfASecond) {
+TEST_F(ReplayEngineTest, CancelEndsADelay) {
   start(R"({"chunks":[{"text":"a"},{"text":"b","delay_ms":600000}]})");
   const Request request = prompt("x");
   const auto heard = ask(request);
