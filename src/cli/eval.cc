@@ -13,7 +13,7 @@ struct Flags {
   std::string act;
   int64_t limit = 0, top = 20;
   int threads = 0;
-  bool json = false;
+  bool as_served = false, json = false;
 };
 
 std::string described(const Path& model, const Path& adapter) {
@@ -74,12 +74,14 @@ void print_differences(const Flags& flags, const std::vector<Measured>& models) 
 using Chats = std::vector<std::vector<int32_t>>;
 
 /// What --top-logprobs asks for, of A.
-Status write_top(Context& cx, const Flags& flags, const OpenModel& a, const Chats& chats) {
+Status write_top(ThreadPool& pool, const Flags& flags, const OpenModel& a, const Chats& chats) {
   ProgressBar bar("eval");
+  Context cx(pool, flags.as_served ? Numeric::bf16_act : Numeric::exact);
+  cx.cancel = interrupt_token();
   return gate::write_top_logprobs(cx, a.model->weights, chats, flags.top, flags.top_logprobs, bar.callback());
 }
 
-void report_top(const Context& cx, const Flags& flags, const Chats& chats) {
+void report_top(const Flags& flags, const Chats& chats) {
   size_t tokens = 0;
   for (const auto& chat : chats) tokens += chat.size();
   if (flags.json) {
@@ -87,12 +89,12 @@ void report_top(const Context& cx, const Flags& flags, const Chats& chats) {
                 {"data", flags.data.string()},
                 {"conversations", chats.size()},
                 {"tokens", tokens},
-                {"numeric", name(cx.numeric)},
+                {"numeric", name(flags.as_served ? Numeric::bf16_act : Numeric::exact)},
                 {"top_logprobs", flags.top_logprobs.string()}});
     return;
   }
-  fmt::print("{}: {} conversations, {} tokens of {}, computed in f32\n", flags.top_logprobs.string(), chats.size(),
-             tokens, flags.data.string());
+  fmt::print("{}: {} conversations, {} tokens of {}, computed in {}\n", flags.top_logprobs.string(), chats.size(),
+             tokens, flags.data.string(), flags.as_served ? "f32 with inputs of products in BF16" : "f32");
 }
 
 void report_models(const Context& cx, const Flags& flags, const OpenModel& a, const Chats& chats,
@@ -135,9 +137,9 @@ Result<int> run(const Flags& flags) {
   ThreadPool pool(flags.threads);
   Context cx(pool, Numeric::exact);
   cx.cancel = interrupt_token();
-  if (!flags.top_logprobs.empty()) NIBBLE_RETURN_IF_ERROR(write_top(cx, flags, a, chats));
+  if (!flags.top_logprobs.empty()) NIBBLE_RETURN_IF_ERROR(write_top(pool, flags, a, chats));
   if (flags.b.empty()) {
-    report_top(cx, flags, chats);
+    report_top(flags, chats);
     return 0;
   }
   ProgressBar bar("eval");
@@ -177,6 +179,10 @@ void add_eval(CLI::App& app, Action& action) {
       ->check(CLI::Range(int64_t{1}, int64_t{1000}))
       ->needs("--top-logprobs")
       ->capture_default_str();
+  command
+      ->add_flag("--as-served", flags->as_served,
+                 "compute them as serve and chat do: inputs of products rounded to BF16")
+      ->needs("--top-logprobs");
   command->add_option("--threads", flags->threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
   command->add_flag("--json", flags->json, "print one JSON document");
   command->callback([flags, &action] { action = [flags] { return run(*flags); }; });

@@ -78,7 +78,7 @@ TEST_P(Memory, IsWhatThePlanSays) {
   const auto batch = train::make_batch(all, GetParam().teacher ? train::Objective::kl : train::Objective::ce);
   train::Totals totals;
   totals.add(batch);
-  cx_.arena.reserve(plan.work_bytes);
+  ASSERT_TRUE(cx_.arena.reserve(plan.work_bytes).ok());
   ASSERT_TRUE(pass.gradients(cx_, batch, totals).ok());
   student.gradient_norm(cx_);
   student.update(cx_, {});
