@@ -119,8 +119,8 @@ class Bench {
     }
     NIBBLE_RETURN_IF_ERROR(runner.set(speakers));
     std::vector<double> times;
-    Status status;
     for (int i = 0; i <= options_.repeats; ++i) {
+      Status status;
       NIBBLE_TRY(ms, cx_.stream->time_ms([&] {
         for (int64_t n = 0; n < options_.decode_tokens && status.ok(); ++n) status = runner.step();
       }));
