@@ -12,13 +12,6 @@
 namespace nibble::gate {
 namespace {
 
-std::vector<int32_t> random_ids(int64_t n, int64_t vocab) {
-  Rng rng(1);
-  std::vector<int32_t> ids(static_cast<size_t>(n));
-  for (int32_t& id : ids) id = static_cast<int32_t>(rng.below(static_cast<uint32_t>(vocab)));
-  return ids;
-}
-
 int32_t argmax(const Tensor& logits) {
   const auto row = logits.f32_span();
   return static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
@@ -49,6 +42,13 @@ Result<Timing> run_once(Context& cx, const model::Weights& weights, std::span<co
 }
 
 }  // namespace
+
+std::vector<int32_t> random_ids(int64_t n, int64_t vocab) {
+  Rng rng(1);
+  std::vector<int32_t> ids(static_cast<size_t>(n));
+  for (int32_t& id : ids) id = static_cast<int32_t>(rng.below(static_cast<uint32_t>(vocab)));
+  return ids;
+}
 
 double probe_read_bandwidth(ThreadPool& pool) {
   constexpr size_t kBytes = size_t{512} << 20, kGrain = size_t{1} << 17;

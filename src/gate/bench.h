@@ -36,6 +36,9 @@ struct BenchReport {
   Json json() const;
 };
 
+/// Pseudo-random ids, the same for every bench.
+std::vector<int32_t> random_ids(int64_t n, int64_t vocab);
+
 /// GB/s that all threads of the pool together read from a buffer far larger than the caches; the best of five passes.
 double probe_read_bandwidth(ThreadPool& pool);
 

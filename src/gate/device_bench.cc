@@ -3,20 +3,13 @@
 #include <algorithm>
 
 #include "base/clock.h"
-#include "base/rng.h"
+#include "gate/bench.h"
 #include "gate/stats.h"
 #include "model/batch_runner.h"
 #include "model/state.h"
 
 namespace nibble::gate {
 namespace {
-
-std::vector<int32_t> random_ids(int64_t n, int64_t vocab) {
-  Rng rng(1);
-  std::vector<int32_t> ids(static_cast<size_t>(n));
-  for (int32_t& id : ids) id = static_cast<int32_t>(rng.below(static_cast<uint32_t>(vocab)));
-  return ids;
-}
 
 Result<double> copy_bandwidth(Stream& stream) {
   constexpr size_t kBytes = size_t{2} << 30;

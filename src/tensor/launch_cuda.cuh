@@ -47,6 +47,19 @@ void launch(const Context& cx, const char* op, void (*kernel)(Parameters...), di
   launch_clusters(cx, op, kernel, grid, dim3(1), block, shared, std::forward<Arguments>(arguments)...);
 }
 
+inline int device_attribute(Device device, cudaDeviceAttr attribute) {
+  int value = 0;
+  NIBBLE_CHECK(cudaDeviceGetAttribute(&value, attribute, device.index) == cudaSuccess);
+  return value;
+}
+inline int multiprocessors(Device device) {
+  return device_attribute(device, cudaDevAttrMultiProcessorCount);
+}
+/// Warpgroups multiply on sm_90 alone.
+inline bool has_warpgroup_products(Device device) {
+  return device_attribute(device, cudaDevAttrComputeCapabilityMajor) == 9;
+}
+
 #ifdef __CUDACC__
 /// Everything that earlier kernels of the stream wrote is visible behind this. Every kernel calls it, even one that
 /// needs nothing, so that "earlier" reaches beyond the direct predecessor.

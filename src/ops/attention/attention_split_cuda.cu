@@ -303,11 +303,6 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   wait_once();
 }
 
-int multiprocessors(Device device) {
-  int count = 0;
-  return cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device.index) == cudaSuccess ? count : 1;
-}
-
 template <int kMatrices>
 void launch_pieces(Context& cx, const AttentionOperands& a) {
   const int64_t rows = int64_t{a.row_bound} * (a.heads / a.kv_heads);

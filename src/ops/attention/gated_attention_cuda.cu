@@ -9,11 +9,6 @@ bf16* bf16_of(const Tensor& x) {
   return reinterpret_cast<bf16*>(x.bf16());
 }
 
-bool has_wgmma(Device device) {
-  int major = 0;
-  return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index) == cudaSuccess && major == 9;
-}
-
 Partials take_partials(Context& cx, int64_t count, int64_t partials, int64_t size) {
   if (partials == 0) return {static_cast<int>(count), nullptr, nullptr};
   float* const y = cx.arena.f32({partials, size}).f32();
@@ -54,7 +49,7 @@ void gated_attention_cuda(Context& cx, const Batch& batch, const Tensor& q_gate,
   attention_prepare(cx, a, rows, w);
   if (!plan.fast) attention_any_size(cx, a, rows);
   if (plan.some_short) attention_short(cx, a);
-  if (plan.some_long) (has_wgmma(cx.device) ? attention_long_wgmma : attention_long)(cx, a, rows);
+  if (plan.some_long) (has_warpgroup_products(cx.device) ? attention_long_wgmma : attention_long)(cx, a, rows);
   if (plan.splits > 1) attention_add_splits(cx, a, rows);
 }
 

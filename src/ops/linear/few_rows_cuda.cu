@@ -9,7 +9,6 @@
 #include "ops/linear/device_weight.cuh"
 #include "ops/linear/fragment_source.cuh"
 #include "ops/linear/linears_cuda.h"
-#include "tensor/hopper.cuh"
 #include "tensor/launch_cuda.cuh"
 
 namespace nibble::ops {
@@ -269,12 +268,6 @@ __global__ void __launch_bounds__(kWarps * 32, kBlocks) few_rows(const __grid_co
     default:
       return run<Bf16Source, kTiles, kColumns, kSwiglu, kRowsAhead, kShared>(p, group, inputs, slices);
   }
-}
-
-int multiprocessors(Device device) {
-  int count = 0;
-  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device.index);
-  return count;
 }
 
 /// kAhead chunks of each tile are on their way; kBlocks blocks share a multiprocessor.

@@ -1,19 +1,12 @@
 #include "ops/linear/linears_cuda.h"
 
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
 
 #include "tensor/dispatch.h"
+#include "tensor/launch_cuda.cuh"
 
 namespace nibble::ops {
 namespace {
-
-bool has_warpgroup_products(Device device) {
-  int major = 0;
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.index);
-  return major == 9;
-}
 
 void products(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
   NIBBLE_CHECK(x.dtype() == DType::bf16);

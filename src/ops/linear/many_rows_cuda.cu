@@ -317,12 +317,6 @@ __global__ void __launch_bounds__(kThreads, 1) many_rows(const __grid_constant__
 #endif
 }
 
-int multiprocessors(Device device) {
-  int count = 0;
-  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device.index);
-  return count;
-}
-
 template <class Source, int kTiles, bool kSwiglu>
 void launch_many(Context& cx, ManyRows& p) {
   constexpr int kRows = (kSwiglu ? 1 : kGroups) * kTiles * 64;
