@@ -2,19 +2,19 @@
 // are rows of x. Eight warps share the 16 (or more) rows of an item, each a slice of its columns; their sums meet in
 // shared memory in the order of the slices. Neither the slices nor any order of addition depends on T.
 //
-// Blocks stay and go from item to item, so that the weights of the next are on their way while one is finished: what
-// bounds these products is how steadily memory is asked.
+// Blocks stay and go from item to item, so that the weights of the next are on their way while one is finished. What
+// bounds these products is the number of instructions per weight: where inputs fit in shared memory, NVFP4 weights come
+// there too, by copies that no register waits for (run_packed).
 #include <algorithm>
 
 #include "ops/linear/device_weight.cuh"
-#include "ops/linear/fragment_source.cuh"
+#include "ops/linear/few_rows.cuh"
 #include "ops/linear/linears_cuda.h"
-#include "tensor/launch_cuda.cuh"
 
 namespace nibble::ops {
 namespace {
 
-constexpr int kWarps = 8;
+constexpr int kWarps = kSlices;
 constexpr int kMaxOutputs = 4;
 
 struct Output {
@@ -41,48 +41,6 @@ __device__ void store(const Output& out, int64_t index, float value) {
     static_cast<__nv_bfloat16*>(out.y)[index] = __float2bfloat16_rn(value);
   } else {
     static_cast<float*>(out.y)[index] = value;
-  }
-}
-
-__device__ float finish(const DeviceWeight& w, int row, float sum) {
-  return sum * (w.channel_scale == nullptr ? w.factor : w.channel_scale[row]);
-}
-
-/// sums += the products of one chunk of kTiles tiles with kColumns * 8 rows of x; `x` points at the lane's columns in
-/// the chunk, `left` counts the columns behind them.
-template <class Source, int kTiles, int kColumns>
-__device__ void multiply(const typename Source::Chunk (&chunk)[kTiles], const __nv_bfloat16* x, int left, int pitch,
-                         int rows, float (&sums)[kTiles][kColumns][4]) {
-#pragma unroll
-  for (int unit = 0; unit < Source::kUnits; ++unit) {
-    typename Source::Scales scales[kTiles];
-#pragma unroll
-    for (int r = 0; r < kTiles; ++r) scales[r] = Source::unit_scales(chunk[r], unit);
-      // The inputs of half a unit at a time, or many columns would not fit the registers.
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      uint4 inputs[kColumns];
-#pragma unroll
-      for (int n = 0; n < kColumns; ++n) {
-        const bool inside = n * 8 < rows && left > unit * kUnitColumns;
-        inputs[n] = inside ? *reinterpret_cast<const uint4*>(x + static_cast<int64_t>(n) * 8 * pitch +
-                                                             unit * kUnitColumns + half * 8)
-                           : uint4{};
-      }
-#pragma unroll
-      for (int s = 0; s < 2; ++s) {
-#pragma unroll
-        for (int r = 0; r < kTiles; ++r) {
-          uint32_t a[4];
-          Source::operand(chunk[r], unit, half * 2 + s, scales[r], a);
-#pragma unroll
-          for (int n = 0; n < kColumns; ++n) {
-            const uint32_t b[2] = {s == 0 ? inputs[n].x : inputs[n].z, s == 0 ? inputs[n].y : inputs[n].w};
-            mma_bf16(sums[r][n], a, b);
-          }
-        }
-      }
-    }
   }
 }
 
@@ -149,47 +107,123 @@ __device__ void finish_item(const FewRows& p, const Item<kTiles, kColumns, kSwig
         for (int w = 0; w < kWarps; ++w) sum += reinterpret_cast<const float*>(&set[n][w][tile][from])[part];
         return sum;
       };
-      float y = finish(work.out->weight, n_out, total(r));
-      if constexpr (kSwiglu) {
-        const float up = finish(work.out[1].weight, n_out, total(r + Work::kOwn));
-        y = y / (1.0f + __expf(-y)) * up;
-      }
+      float y = scaled(work.out->weight, n_out, total(r));
+      if constexpr (kSwiglu) y = swiglu_of(y, scaled(work.out[1].weight, n_out, total(r + Work::kOwn)));
       store(*work.out, static_cast<int64_t>(t) * work.out->weight.rows + n_out, y);
     }
   }
 }
 
-/// Elements from one row of x to the next in shared memory: 16 bytes more than a multiple of 128, so that the lanes of
-/// neighbouring rows read other banks.
-__host__ __device__ constexpr int shared_pitch(int columns) {
-  return (columns + 63) / 64 * 64 + 8;
-}
-
-/// A warp copies its columns of all rows of x, which no other warp reads, to shared memory.
-__device__ void copy_inputs(const FewRows& p, int columns, int begin, int end, int lane, __nv_bfloat16* to) {
-  const int pieces = (min(end, columns) - begin) / 8;  // of 16 bytes
+/// A warp copies the columns of its chunks, which no other warp reads, to shared memory, for all rows of x.
+__device__ void copy_inputs(const FewRows& p, int columns, int chunk_columns, int own, int warp, int lane,
+                            __nv_bfloat16* to) {
+  const int pieces = chunk_columns / 8;  // of a chunk, 16 bytes each
   for (int t = 0; t < p.T; ++t) {
-    for (int i = lane; i < pieces; i += 32) {
-      const uint32_t at =
-          static_cast<uint32_t>(__cvta_generic_to_shared(to + t * shared_pitch(columns) + begin + i * 8));
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at),
-                   "l"(p.x + static_cast<int64_t>(t) * columns + begin + i * 8)
-                   : "memory");
+#pragma unroll 2
+    for (int i = lane; i < own * pieces; i += 32) {
+      const int column = (i / pieces * kWarps + warp) * chunk_columns + i % pieces * 8;
+      uint4 x{};
+      if (column < columns) x = *reinterpret_cast<const uint4*>(p.x + static_cast<int64_t>(t) * columns + column);
+      *reinterpret_cast<uint4*>(to + t * shared_pitch(columns) + column) = x;
     }
   }
-  asm volatile("cp.async.wait_all;" ::: "memory");
   __syncwarp();
+}
+
+constexpr int kPieceBytes = kPairCodeBytes + kPairScaleBytes;  // an NVFP4 chunk of a tile
+/// Of chunks that are on their way in shared memory.
+template <int kTiles, int kRing>
+constexpr size_t ring_bytes() {
+  return kRing > 0 ? size_t{kWarps} * kRing * kTiles * kPieceBytes : 0;
+}
+
+/// NVFP4 weights by way of shared memory: kRing chunks of each tile before the products, across the borders of items. A
+/// lane asks for the bytes that it will read itself, so nothing waits for another lane.
+template <int kTiles, bool kSwiglu, int kRing>
+__device__ void run_packed(const FewRows& p, const Group& group, uint8_t* ring, __nv_bfloat16* inputs,
+                           Slices<kTiles, 1>& slices) {
+  using Work = Item<kTiles, 1, kSwiglu>;
+  constexpr int kSlotBytes = kTiles * kPieceBytes, kLast = (kRing - 1) * kSlotBytes;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, columns = p.outputs[0].weight.columns;
+  const int pairs = static_cast<int>(pairs_of(columns)), own = (pairs - warp + kWarps - 1) / kWarps;
+  uint8_t* const slots = ring + warp * (kRing * kSlotBytes) + lane * 16;
+  const int scales_at = kPairCodeBytes - lane * 12;  // of a lane's four, from where its codes are
+
+  const uint8_t *codes[kTiles], *scales[kTiles];
+  int asked = static_cast<int>(blockIdx.x) - group.first_block, left = own, place = 0;
+  const auto seek = [&] {
+    if (asked >= group.items) return;
+    const Work work(p, group, asked);
+#pragma unroll
+    for (int r = 0; r < kTiles; ++r) {
+      const int64_t pair = static_cast<int64_t>(work.tile(r)) * pairs + warp;
+      codes[r] = work.weight(r).data + pair * kPairCodeBytes + lane * 16;
+      scales[r] = work.weight(r).scales + pair * kPairScaleBytes + lane * 4;
+    }
+  };
+  const auto ask = [&] {
+    if (asked < group.items && own > 0) {
+#pragma unroll
+      for (int r = 0; r < kTiles; ++r) {
+        const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(slots + place + r * kPieceBytes));
+        asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(to), "l"(codes[r]) : "memory");
+        asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(to + 512), "l"(codes[r] + 512)
+                     : "memory");
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to + scales_at), "l"(scales[r]) : "memory");
+        codes[r] += kWarps * kPairCodeBytes;
+        scales[r] += kWarps * kPairScaleBytes;
+      }
+      if (--left == 0) {
+        left = own;
+        asked += group.blocks;
+        seek();
+      }
+    }
+    asm volatile("cp.async.commit_group;" ::: "memory");
+    place = place == kLast ? 0 : place + kSlotBytes;
+  };
+  seek();
+#pragma unroll 1
+  for (int d = 0; d < kRing; ++d) ask();
+  wait_for_predecessor();
+  let_successor_start();
+
+  copy_inputs(p, columns, kPairColumns, own, warp, lane, inputs);
+  // Columns of the product behind the last row of x repeat it, and nobody looks at them.
+  const __nv_bfloat16* const x =
+      inputs + min(lane / 4, p.T - 1) * shared_pitch(columns) + warp * kPairColumns + lane % 4 * 16;
+  int turn = 0;
+  for (int index = static_cast<int>(blockIdx.x) - group.first_block; index < group.items; index += group.blocks) {
+    float sums[kTiles][1][4] = {};
+    const __nv_bfloat16* at = x;
+#pragma unroll 1
+    for (int c = 0; c < own; ++c, at += kWarps * kPairColumns) {
+      asm volatile("cp.async.wait_group %0;" ::"n"(kRing - 1) : "memory");
+      Nvfp4Source::Chunk chunk[kTiles];
+#pragma unroll
+      for (int r = 0; r < kTiles; ++r) {
+        const uint8_t* const from = slots + place + r * kPieceBytes;
+        chunk[r] = {{*reinterpret_cast<const uint4*>(from), *reinterpret_cast<const uint4*>(from + 512)},
+                    *reinterpret_cast<const uint32_t*>(from + scales_at)};
+      }
+      constexpr int kAll = 1 << 30;  // columns and rows are there, if only as zeros
+      multiply<Nvfp4Source>(chunk, at, kAll, 0, kAll, sums);
+      ask();
+    }
+    finish_item(p, Work(p, group, index), turn++, sums, slices);
+  }
 }
 
 template <class Source, int kTiles, int kColumns, bool kSwiglu, int kAhead, bool kShared>
 __device__ void run(const FewRows& p, const Group& group, __nv_bfloat16* inputs, Slices<kTiles, kColumns>& slices) {
   using Work = Item<kTiles, kColumns, kSwiglu>;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4;
-  const int columns = p.outputs[0].weight.columns, chunk_columns = Source::kUnits * kUnitColumns;
-  const int chunks = (columns + chunk_columns - 1) / chunk_columns;
-  const int begin = chunks * warp / kWarps, own = chunks * (warp + 1) / kWarps - begin;
+  constexpr int kStep = kWarps * kChunkColumns<Source>;  // columns between two chunks of a slice
+  const int columns = p.outputs[0].weight.columns;
+  const int chunks = (columns + kChunkColumns<Source> - 1) / kChunkColumns<Source>;
+  const int own = (chunks - warp + kWarps - 1) / kWarps;
 
-  // Loads run kAhead chunks before the products, across the borders of items: chunk c of an item lies in ahead[c %
+  // Loads run kAhead chunks before the products, across the borders of items: chunk c of a slice lies in ahead[c %
   // kAhead]. Weights do not depend on what ran before.
   typename Source::Chunk ahead[kAhead][kTiles];
   Source here[kTiles], next[kTiles];
@@ -197,7 +231,7 @@ __device__ void run(const FewRows& p, const Group& group, __nv_bfloat16* inputs,
     if (index >= group.items) return;
     const Work work(p, group, index);
 #pragma unroll
-    for (int r = 0; r < kTiles; ++r) sources[r].seek(work.weight(r), work.tile(r), begin, lane);
+    for (int r = 0; r < kTiles; ++r) sources[r].seek(work.weight(r), work.tile(r), warp, lane);
   };
   int index = static_cast<int>(blockIdx.x) - group.first_block;
   seek(here, index);
@@ -205,7 +239,7 @@ __device__ void run(const FewRows& p, const Group& group, __nv_bfloat16* inputs,
   for (int d = 0; d < kAhead; ++d) {
 #pragma unroll
     for (int r = 0; r < kTiles; ++r) {
-      if (d < own) here[r].load(d, ahead[d][r]);
+      if (d < own) here[r].load(d * kWarps, ahead[d][r]);
     }
   }
   wait_for_predecessor();
@@ -213,9 +247,10 @@ __device__ void run(const FewRows& p, const Group& group, __nv_bfloat16* inputs,
 
   // Read once per item: from shared memory where they fit there, or every chunk would wait for the L2 cache.
   if constexpr (kShared) {
-    copy_inputs(p, columns, begin * chunk_columns, (begin + own) * chunk_columns, lane, inputs);
+    copy_inputs(p, columns, kChunkColumns<Source>, own, warp, lane, inputs);
   }
-  const int pitch = kShared ? shared_pitch(columns) : columns, first_column = begin * chunk_columns + lane % 4 * 16;
+  const int pitch = kShared ? shared_pitch(columns) : columns,
+            first_column = warp * kChunkColumns<Source> + lane % 4 * 16;
   const __nv_bfloat16* x = (kShared ? inputs : p.x) + static_cast<int64_t>(g) * pitch + first_column;
   int turn = 0;
   for (; index < group.items; index += group.blocks) {
@@ -225,16 +260,16 @@ __device__ void run(const FewRows& p, const Group& group, __nv_bfloat16* inputs,
     for (int base = 0; base < own; base += kAhead) {
 #pragma unroll
       for (int d = 0; d < kAhead; ++d) {
-        const int chunk = base + d, at = chunk * chunk_columns;
+        const int chunk = base + d, at = chunk * kStep;
         if (chunk >= own) break;
         multiply<Source>(ahead[d], x + at, columns - first_column - at, pitch, p.T - g, sums);
         const bool inside = chunk + kAhead < own;
 #pragma unroll
         for (int r = 0; r < kTiles; ++r) {
           if (inside) {
-            here[r].load(chunk + kAhead, ahead[d][r]);
+            here[r].load((chunk + kAhead) * kWarps, ahead[d][r]);
           } else if (more) {
-            next[r].load(d, ahead[d][r]);
+            next[r].load(d * kWarps, ahead[d][r]);
           }
         }
       }
@@ -251,17 +286,20 @@ __host__ __device__ constexpr size_t input_bytes(int T, int columns) {
   return (static_cast<size_t>(T) * shared_pitch(columns) * 2 + 127) / 128 * 128;
 }
 
-template <int kTiles, int kColumns, bool kSwiglu, int kAhead, int kBlocks, bool kShared>
+/// kRing >= 0: the inputs are in shared memory, and so are kRing chunks of NVFP4 weights.
+template <int kTiles, int kColumns, bool kSwiglu, int kAhead, int kBlocks, int kRing>
 __global__ void __launch_bounds__(kWarps * 32, kBlocks) few_rows(const __grid_constant__ FewRows p) {
   extern __shared__ __align__(128) uint8_t dynamic[];
   __shared__ Slices<kTiles, kColumns> slices;
   int index = 0;
   while (index + 1 < p.group_count && static_cast<int>(blockIdx.x) >= p.groups[index + 1].first_block) ++index;
   const Group& group = p.groups[index];
-  auto* inputs = reinterpret_cast<__nv_bfloat16*>(dynamic);
+  constexpr bool kShared = kRing >= 0;
+  auto* inputs = reinterpret_cast<__nv_bfloat16*>(dynamic + ring_bytes<kTiles, kRing>());
   constexpr int kRowsAhead = kAhead > 1 ? kAhead / 2 : 1;  // a chunk of rows takes more registers than a packed one
   switch (group.format) {
     case WeightFormat::nvfp4:
+      if constexpr (kRing > 0) return run_packed<kTiles, kSwiglu, kRing>(p, group, dynamic, inputs, slices);
       return run<Nvfp4Source, kTiles, kColumns, kSwiglu, kAhead, kShared>(p, group, inputs, slices);
     case WeightFormat::fp8:
       return run<Fp8Source, kTiles, kColumns, kSwiglu, kRowsAhead, kShared>(p, group, inputs, slices);
@@ -271,7 +309,7 @@ __global__ void __launch_bounds__(kWarps * 32, kBlocks) few_rows(const __grid_co
 }
 
 /// kAhead chunks of each tile are on their way; kBlocks blocks share a multiprocessor.
-template <int kTiles, int kColumns, bool kSwiglu, int kAhead, int kBlocks, bool kShared>
+template <int kTiles, int kColumns, bool kSwiglu, int kAhead, int kBlocks, int kRing = -1>
 void launch_few(Context& cx, FewRows& p) {
   constexpr int kOwn = kSwiglu ? kTiles / 2 : kTiles;
   const int most = multiprocessors(cx.device) * kBlocks;
@@ -289,8 +327,8 @@ void launch_few(Context& cx, FewRows& p) {
     group.first_block = blocks;
     blocks += group.blocks;
   }
-  const size_t shared = kShared ? input_bytes(p.T, p.outputs[0].weight.columns) : 0;
-  launch(cx, "linears", few_rows<kTiles, kColumns, kSwiglu, kAhead, kBlocks, kShared>,
+  const size_t shared = kRing < 0 ? 0 : ring_bytes<kTiles, kRing>() + input_bytes(p.T, p.outputs[0].weight.columns);
+  launch(cx, "linears", few_rows<kTiles, kColumns, kSwiglu, kAhead, kBlocks, kRing>,
          dim3(static_cast<unsigned>(blocks)), dim3(kWarps * 32), shared, p);
 }
 
@@ -308,21 +346,26 @@ void few_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> o
     ++p.groups[p.group_count - 1].outputs;
     p.outputs[i] = {device_weight(w), 0, outputs[i].y.raw(), outputs[i].y.dtype() == DType::bf16};
   }
-  // Inputs go to shared memory where two blocks of a multiprocessor have room for them.
-  const bool fits = p.T <= 8 && input_bytes(p.T, p.outputs[0].weight.columns) <= 96 << 10;
+  // Inputs go to shared memory where two blocks of a multiprocessor have room for them, weights if they still have
+  // some.
+  constexpr size_t kRoom = size_t{102} << 10, kSwigluRoom = size_t{94} << 10;
+  const size_t inputs = input_bytes(p.T, p.outputs[0].weight.columns);
   // More tiles per block where the inputs are many: they are read once per block.
   if (swiglu) {
-    if (fits) return launch_few<2, 1, true, 2, 2, true>(cx, p);
-    if (p.T <= 8) return launch_few<2, 1, true, 2, 2, false>(cx, p);
-    if (p.T <= 16) return launch_few<2, 2, true, 2, 2, false>(cx, p);
-    if (p.T <= 32) return launch_few<2, 4, true, 2, 1, false>(cx, p);
-    return launch_few<2, 8, true, 1, 1, false>(cx, p);
+    if (p.T <= 8 && inputs + ring_bytes<2, 3>() <= kSwigluRoom) return launch_few<2, 1, true, 2, 2, 3>(cx, p);
+    if (p.T <= 8 && inputs <= kSwigluRoom) return launch_few<2, 1, true, 2, 2, 0>(cx, p);
+    if (p.T <= 8) return launch_few<2, 1, true, 2, 2>(cx, p);
+    if (p.T <= 16) return launch_few<2, 2, true, 2, 2>(cx, p);
+    if (p.T <= 32) return launch_few<2, 4, true, 2, 1>(cx, p);
+    return launch_few<2, 8, true, 1, 1>(cx, p);
   }
-  if (fits) return launch_few<1, 1, false, 4, 2, true>(cx, p);
-  if (p.T <= 8) return launch_few<1, 1, false, 4, 2, false>(cx, p);
-  if (p.T <= 16) return launch_few<2, 2, false, 2, 2, false>(cx, p);
-  if (p.T <= 32) return launch_few<2, 4, false, 2, 1, false>(cx, p);
-  return launch_few<2, 8, false, 1, 1, false>(cx, p);
+  if (p.T <= 8 && inputs + ring_bytes<1, 6>() <= kRoom) return launch_few<1, 1, false, 4, 2, 6>(cx, p);
+  if (p.T <= 8 && inputs + ring_bytes<1, 3>() <= kRoom) return launch_few<1, 1, false, 4, 2, 3>(cx, p);
+  if (p.T <= 8 && inputs <= kRoom) return launch_few<1, 1, false, 4, 2, 0>(cx, p);
+  if (p.T <= 8) return launch_few<1, 1, false, 4, 2>(cx, p);
+  if (p.T <= 16) return launch_few<2, 2, false, 2, 2>(cx, p);
+  if (p.T <= 32) return launch_few<2, 4, false, 2, 1>(cx, p);
+  return launch_few<2, 8, false, 1, 1>(cx, p);
 }
 
 }  // namespace nibble::ops
