@@ -122,14 +122,14 @@ struct Work {
   __device__ int tile(int i) const { return row_tile + (kSwiglu ? i / 2 : i); }
 };
 
-/// Begins to copy the tiles [begin, end) of a pair. Tiles behind the last are copies of it, whose results go nowhere.
-template <class Tiles, bool kSwiglu>
-__device__ void load(const BlockScaled& p, const Work<Tiles, kSwiglu>& work, int pair, int begin, int end,
-                     Stage<Tiles>& to) {
+/// Begins to copy the tiles [kBegin, kEnd) of a pair. Tiles behind the last are copies of it, whose results go nowhere.
+template <int kBegin, int kEnd, class Tiles, bool kSwiglu>
+__device__ void load(const BlockScaled& p, const Work<Tiles, kSwiglu>& work, int pair, Stage<Tiles>& to) {
   constexpr int kCodeChunks = kPairCodeBytes / 16, kChunks = kCodeChunks + kPairScaleBytes / 16;
   if (pair >= p.pairs) return;
-  for (int i = threadIdx.x; i < (end - begin) * kChunks; i += Tiles::kThreads) {
-    const int t = begin + i / kChunks, chunk = i % kChunks, n = t - Tiles::kTokenTiles;
+#pragma unroll
+  for (int i = threadIdx.x; i < (kEnd - kBegin) * kChunks; i += Tiles::kThreads) {
+    const int t = kBegin + i / kChunks, chunk = i % kChunks, n = t - Tiles::kTokenTiles;
     const uint8_t *codes = p.codes, *scales = p.scales;
     int64_t tile = 0;
     if (n < 0) {
@@ -254,18 +254,18 @@ __global__ void __launch_bounds__(Tiles::kThreads) block_scaled(const __grid_con
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int first_token = warp / Tiles::kRowWarps * Tiles::kUnits, first_row = warp % Tiles::kRowWarps * 2;
   // Weights depend on no kernel before this one.
-  for (int s = 0; s < Tiles::kStages - 1; ++s) load(p, work, s, Tiles::kTokenTiles, Tiles::kTiles, stages[s]);
+  for (int s = 0; s < Tiles::kStages - 1; ++s) load<Tiles::kTokenTiles, Tiles::kTiles>(p, work, s, stages[s]);
   wait_for_predecessor();
   let_successor_start();
   for (int s = 0; s < Tiles::kStages - 1; ++s) {
-    load(p, work, s, 0, Tiles::kTokenTiles, stages[s]);
+    load<0, Tiles::kTokenTiles>(p, work, s, stages[s]);
     __pipeline_commit();
   }
   float sums[Tiles::kUnits][2][2][4] = {};
   for (int pair = 0; pair < p.pairs; ++pair) {
     __pipeline_wait_prior(Tiles::kStages - 2);
     __syncthreads();  // this stage is there for all, and all have read the one before
-    load(p, work, pair + Tiles::kStages - 1, 0, Tiles::kTiles, stages[(pair + Tiles::kStages - 1) % Tiles::kStages]);
+    load<0, Tiles::kTiles>(p, work, pair + Tiles::kStages - 1, stages[(pair + Tiles::kStages - 1) % Tiles::kStages]);
     __pipeline_commit();
     multiply<Tiles>(stages[pair % Tiles::kStages], first_token, first_row, lane, sums);
   }
