@@ -1,8 +1,6 @@
 #include "ops/linear/linears.h"
 
 #include "ops/activation/swiglu.h"
-#include "ops/quant/fake_inputs.h"
-#include "ops/quant/nvfp4.h"
 #include "tests/support/cuda_test.h"
 #include "tests/support/oracle/linear.h"
 #include "tests/support/weights.h"
@@ -145,60 +143,6 @@ TEST(Linears, RowsOfSmallBatchesKeepTheirBitsOnCuda) {
 bool multiplies_nvfp4(const test::CudaContext& gpu) {
   const auto info = open_device(gpu.cx.device);
   return info.ok() && info->architecture / 10 == 12;
-}
-
-// Several outputs, one of which takes its inputs as they are, and SwiGLU, under a static scale and one per row.
-TEST(Linears, RoundedInputsMeetTheOracleOnCuda) {
-  NIBBLE_CUDA_OR_SKIP(gpu);
-  if (!multiplies_nvfp4(gpu)) GTEST_SKIP() << "no block-scaled FP4 products: expected compute capability 12";
-  test::TestContext cpu;
-  Rng rng(176);
-  for (const ops::InputRounding rounding : {ops::InputRounding::nvfp4, ops::InputRounding::nvfp4_token}) {
-    for (const auto& [out, in] : {std::pair{96, 64}, {33, 272}, {1, 16}, {272, 5136}}) {
-      SCOPED_TRACE(fmt::format("{} [{},{}]", static_cast<int>(rounding), out, in));
-      TestWeight gate = test::random_weight(rng, WeightFormat::nvfp4, out, in);
-      TestWeight up = test::random_weight(rng, WeightFormat::nvfp4, out, in);
-      TestWeight plain = test::random_weight(rng, WeightFormat::bf16, out, in);
-      for (TestWeight* w : {&gate, &up}) {
-        w->linear.inputs = rounding;
-        w->linear.input_scale = 0.0009f;  // cuts the largest values
-        w->linear.tensor_scale = 0.0003f;
-      }
-      std::vector<Buffer> buffers;
-      const auto dgate = ops::linear_to_device(gpu.cx, gate.linear, buffers);
-      const auto dup = ops::linear_to_device(gpu.cx, up.linear, buffers);
-      const auto dplain = ops::linear_to_device(gpu.cx, plain.linear, buffers);
-      ASSERT_TRUE(dgate.ok() && dup.ok() && dplain.ok());
-      for (const int64_t t : kCudaTokens) {
-        const TestTensor x = test::to_bf16(TestTensor::normal(rng, {t, in})), wide = test::to_f32(x);
-        TestTensor rounded({t, in});
-        if (rounding == ops::InputRounding::nvfp4) {
-          ops::nvfp4_fake(cpu.cx, wide.view, {gate.linear.input_scale, false}, rounded.view);
-        } else {
-          ops::nvfp4_fake_rows(cpu.cx, wide.view, rounded.view);
-        }
-        DeviceTensor dx(gpu, x), y(gpu, TestTensor({t, out})), y16(gpu, TestTensor({t, out}, DType::bf16));
-        DeviceTensor y_plain(gpu, TestTensor({t, out})), act(gpu, TestTensor({t, out}, DType::bf16));
-        const ops::LinearOutput outputs[] = {{&*dgate, y.view}, {&*dgate, y16.view}, {&*dplain, y_plain.view}};
-        ops::linears(gpu.cx, dx.view, outputs);
-        ops::linear_swiglu(gpu.cx, dx.view, *dgate, *dup, act.view);
-        const auto columns = static_cast<size_t>(in);
-        const auto g = oracle::linear(rounded.doubles(), gate.decoded, columns, gate.factors());
-        const auto u = oracle::linear(rounded.doubles(), up.decoded, columns, up.factors());
-        const TestTensor& got = y.fetch();
-        expect_product(got, g, in, fmt::format("T {}: y", t).c_str());
-        expect_product(y_plain.fetch(), oracle::linear(wide.doubles(), plain.decoded, columns, plain.factors()), in,
-                       fmt::format("T {}: plain", t).c_str());
-        const TestTensor& narrow = y16.fetch();
-        for (int64_t i = 0; i < t * out; ++i) {
-          ASSERT_EQ(narrow.view.bf16()[i], f32_to_bf16(got.view.f32()[i])) << "rounded once";
-        }
-        std::vector<double> expected(g.y.size());
-        for (size_t i = 0; i < expected.size(); ++i) expected[i] = g.y[i] / (1 + std::exp(-g.y[i])) * u.y[i];
-        test::expect_close(test::to_f32(act.fetch()), expected, test::kBf16Rounding, fmt::format("T {}", t).c_str());
-      }
-    }
-  }
 }
 
 TEST(Linears, WhatHasNoKernelIsRefusedAtTheDoor) {
