@@ -133,12 +133,12 @@ class Projector {
 
   ProjectedPrompt prompt(int64_t tokens) const {
     const Machine& machine = out_.machine;
-    const auto pieces = static_cast<double>((tokens + kPiece - 1) / kPiece);
+    const int64_t pieces = (tokens + kPiece - 1) / kPiece;
     double seconds = 0;
     for (const auto& [name, w] : linears_) {
       const double read = static_cast<double>(w->weight_bytes()) / machine.bytes_per_second;
       const double products = 2 * weights_of(*w) * static_cast<double>(tokens) / peak(machine, operands(*w, machine));
-      seconds += name == "lm_head" ? read : std::max(read * pieces, products);
+      seconds += name == "lm_head" ? read : std::max(read * static_cast<double>(pieces), products);
     }
     return {.tokens = tokens, .floor_ms = seconds * 1e3, .most_tok_s = static_cast<double>(tokens) / seconds};
   }
