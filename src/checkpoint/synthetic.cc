@@ -68,12 +68,7 @@ class RandomModel : public model::WeightsVisitor {
     if (options_.cancel.cancelled()) return;
     if (is_quantized(format_, name, in, options_.quantized_head)) {
       const Tensor codes = make(DType::u8, {out, in / 2}), scales = make(DType::f8e4m3, {out, in / kNvfp4Block});
-      pool_.parallel_for(codes.elements(), kGrain, [&](int64_t begin, int64_t end) {
-        fill_random_codes(options_.seed, stream, begin, end, codes.u8() + begin);
-      });
-      pool_.parallel_for(scales.elements(), kGrain, [&](int64_t begin, int64_t end) {
-        fill_random_scales(options_.seed, stream, begin, end, scales.u8() + begin);
-      });
+      if (!options_.shapes_only) fill_blocks(codes, scales, stream);
       linear = {.format = ops::WeightFormat::nvfp4,
                 .out = out,
                 .in = in,
@@ -96,13 +91,25 @@ class RandomModel : public model::WeightsVisitor {
   }
 
  private:
+  void fill_blocks(const Tensor& codes, const Tensor& scales, uint64_t stream) {
+    pool_.parallel_for(codes.elements(), kGrain, [&](int64_t begin, int64_t end) {
+      fill_random_codes(options_.seed, stream, begin, end, codes.u8() + begin);
+    });
+    pool_.parallel_for(scales.elements(), kGrain, [&](int64_t begin, int64_t end) {
+      fill_random_scales(options_.seed, stream, begin, end, scales.u8() + begin);
+    });
+  }
+
   Tensor make(DType type, const Shape& shape) {
+    // A tensor without an address would count as one that is not there.
+    static std::byte nowhere;
+    if (options_.shapes_only) return {&nowhere, type, shape};
     return weights_.own(Buffer::for_tensor(type, shape)).tensor(type, shape);
   }
 
   Tensor dense(model::TensorKind kind, DType type, const Shape& shape, uint64_t stream) {
     const Tensor t = make(type, shape);
-    fill_parallel(pool_, kind, type, options_.seed, stream, 0, t.elements(), t.raw());
+    if (!options_.shapes_only) fill_parallel(pool_, kind, type, options_.seed, stream, 0, t.elements(), t.raw());
     return t;
   }
 
@@ -162,7 +169,7 @@ Result<LoadedModel> synthetic_model(const model::Config& config, ops::WeightForm
   const uint64_t needed = memory_bytes(config, format, options.quantized_head);
   const auto present =
       static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  if (needed > present) {
+  if (needed > present && !options.shapes_only) {
     return out_of_memory("synthetic model: expected at most {} bytes of memory, got weights of {}", present, needed)
         .with_hint("choose a smaller --random size or the nvfp4 format");
   }

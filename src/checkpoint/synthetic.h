@@ -16,6 +16,7 @@ struct SyntheticOptions {
   Progress progress;  // in bytes
   CancelToken cancel;
   bool quantized_head = false;  // nvfp4: lm_head, too
+  bool shapes_only = false;     // in memory: tensors have shapes and formats but no numbers, and must not be read
   /// Of a written file; tests make it small.
   uint64_t shard_bytes = 5'000'000'000;
 };

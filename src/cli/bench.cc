@@ -3,6 +3,7 @@
 #include "checkpoint/synthetic.h"
 #include "cli/bench_device.h"
 #include "cli/bench_endpoint.h"
+#include "cli/bench_project.h"
 #include "cli/bench_train.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
@@ -19,6 +20,7 @@ struct Flags {
   TrainBenchFlags train;
   EndpointBenchFlags endpoint;
   DeviceBenchFlags device;
+  ProjectBenchFlags project;
   int threads = 0;
   bool exact = false, json = false;
 };
@@ -69,6 +71,7 @@ Result<checkpoint::LoadedModel> open_weights(const Flags& flags, ThreadPool& poo
                                    : flags.format == "bf16" ? ops::WeightFormat::bf16
                                                             : ops::WeightFormat::f32;
   options.quantized_head = flags.head == "nvfp4";
+  options.shapes_only = flags.project.wanted();
   return checkpoint::synthetic_model(*model::builtin_config(flags.random), format, pool, options);
 }
 
@@ -110,6 +113,13 @@ Result<int> run(const Flags& flags) {
   NIBBLE_RETURN_IF_ERROR(set_activations(loaded, flags.act));
   const std::string source = flags.random.empty() ? flags.dir.string() : "random " + flags.random;
   const std::string what = source + ", " + loaded.format.text();
+  if (flags.project.wanted()) {
+    gate::ProjectionOptions options{.prompts = flags.device.options.prompts,
+                                    .depths = flags.device.options.depths,
+                                    .batches = flags.device.options.batches,
+                                    .batch_depth = flags.device.options.batch_depth};
+    return bench_project(flags.project, std::move(options), loaded, what, flags.json);
+  }
   if (flags.device.device != "cpu") return bench_device(flags.device, loaded, what, pool, flags.json);
   ProgressBar bar("bench");
   NIBBLE_TRY(report, gate::bench(cx, loaded.weights, flags.options, bar.callback()));
@@ -139,11 +149,14 @@ void add_bench(CLI::App& app, Action& action) {
       "with weights that a step executes, recomputed ones included, beside the fastest sgemm of 2048 x 2048 x 2048.\n"
       "With --endpoint, or DIR --http, times are those that a client of an OpenAI-compatible server sees: the first\n"
       "token by length of the prompt and over a conversation of 20 turns, decode, several clients at once\n"
-      "(docs/gates.md, Speed).\n\n"
+      "(docs/gates.md, Speed).\n"
+      "With --project nothing runs: bytes and instructions of a step over what a machine's memory and lanes give,\n"
+      "times the share of that ceiling that was reached where it was measured (docs/cuda.md).\n\n"
       "  nibble bench models/tiny-voice --depths 128,1024\n"
       "  nibble bench models/tiny-voice --train --teacher models/tiny-voice\n"
       "  nibble bench --random 0.8b --format nvfp4\n"
       "  nibble bench --random 9b --format nvfp4 --head nvfp4 --device cuda\n"
+      "  nibble bench --random 9b --format nvfp4 --head nvfp4 --project gb10\n"
       "  nibble bench --endpoint http://127.0.0.1:8000 --output runs/speed\n"
       "  nibble bench --random 9b --write big        a complete BF16 folder of that shape, written as a stream");
   command->add_option("DIR", flags->dir, "a checkpoint folder, or a GGUF file");
@@ -175,6 +188,7 @@ void add_bench(CLI::App& app, Action& action) {
   add_train_bench_flags(*command, flags->train);
   add_endpoint_bench_flags(*command, flags->endpoint);
   add_device_bench_flags(*command, flags->device);
+  add_project_bench_flags(*command, flags->project);
   command->add_option("--threads", flags->threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
   command->add_flag("--exact", flags->exact, "f32 activations, as eval and train use them");
   command->add_flag("--json", flags->json, "print one JSON document");

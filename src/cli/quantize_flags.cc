@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "checkpoint/fingerprint.h"
+#include "gate/machines.h"
 #include "quantize/calibrated.h"
 
 namespace nibble::cli {
@@ -46,7 +47,7 @@ void round_inputs(Recipe& recipe, const std::string& inputs) {
 // "gb10=50"
 Status read_speed(QuantizeFlags& flags) {
   if (flags.speed.empty()) return {};
-  for (const Machine& machine : kMachines) {
+  for (const gate::Machine& machine : gate::kMachines) {
     const std::string_view speed = flags.speed;
     if (!speed.starts_with(machine.name) || speed.substr(machine.name.size()).substr(0, 1) != "=") continue;
     const std::string number(speed.substr(machine.name.size() + 1));

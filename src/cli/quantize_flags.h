@@ -6,14 +6,6 @@
 
 namespace nibble::cli {
 
-/// Whose decoding speed is predicted from the bytes that a token reads, and what it then gets of its memory: the design
-/// value of a GB10 (88 % of 273 GB/s) and the measured copy bandwidth of an H200.
-struct Machine {
-  std::string_view name;
-  double bytes_per_second;
-};
-inline constexpr Machine kMachines[] = {{"gb10", 240e9}, {"h200", 4.27e12}};
-
 struct QuantizeFlags {
   Path dir, adapter, output, calib, holdout;
   std::string strategy, recipe, format = "modelopt", inputs, target, sensitivity = "kl", speed;

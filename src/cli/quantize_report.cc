@@ -1,9 +1,12 @@
 #include "cli/quantize_report.h"
 
 #include "cli/terminal.h"
+#include "gate/machines.h"
 
 namespace nibble::cli {
 namespace {
+
+using gate::kMachines;
 
 using quantize::Format;
 using quantize::Inputs;

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "io/safetensors.h"
+#include "model/batch_forward.h"
 
 namespace nibble::model {
 namespace {
@@ -148,6 +149,16 @@ TEST(Weights, BytesPerTokenCountsLinearsOnceAndOneEmbeddingRow) {
   w.lm_head = dense_linear(w.embed);
   EXPECT_EQ(w.lm_head.format, ops::WeightFormat::bf16);
   EXPECT_EQ(bytes_per_token(w), 160u + 16u);
+}
+
+TEST(ToDevice, RefusesAnMlpOfTwoKindsAtTheDoor) {
+  Weights w = blank_weights(*builtin_config("0.8b"), kTextPrefix, true);
+  w.blocks[1].mlp.up_proj.inputs = ops::InputRounding::nvfp4_token;
+  ThreadPool pool(1);
+  Context cx(pool);
+  const Status status = to_device(cx, w).status();
+  EXPECT_EQ(status.code(), Code::unsupported);
+  EXPECT_NE(status.message().find("layer 1: gate_proj and up_proj"), std::string::npos) << status.text();
 }
 
 }  // namespace

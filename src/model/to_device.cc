@@ -47,9 +47,21 @@ class Uploader : public WeightsVisitor {
   Status status_;
 };
 
+Status check_mlp(const Weights& weights) {
+  for (size_t i = 0; i < weights.blocks.size(); ++i) {
+    const auto& mlp = weights.blocks[i].mlp;
+    if (ops::alike_for_swiglu(mlp.gate_proj, mlp.up_proj)) continue;
+    return unsupported("--device cuda: layer {}: gate_proj and up_proj differ in format or in how inputs are rounded",
+                       i)
+        .with_hint("use --device cpu, or --act a16 where only the inputs differ");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Weights> to_device(Context& cx, const Weights& host) {
+  NIBBLE_RETURN_IF_ERROR(check_mlp(host));
   Weights out = blank_weights(host.config, host.prefix, host.tied);
   out.embed = host.embed;
   out.blocks = host.blocks;

@@ -102,5 +102,33 @@ TEST(BenchEndpoint, CtrlCKeepsWhatWasMeasured) {
   EXPECT_GT((*json)["infra"]["requests"].get<int64_t>(), 0);
 }
 
+TEST(BenchProject, SaysWhatAMachineThatIsNotHereCouldDo) {
+  const std::vector<std::string> command = {"bench", "--random", "9b", "--format", "nvfp4", "--project", "gb10"};
+  const Outcome table = nibble_command(command);
+  ASSERT_EQ(table.exit_code, 0) << table.err;
+  EXPECT_NE(table.out.find("projected for NVIDIA GB10 (DGX Spark), not measured"), std::string::npos) << table.out;
+
+  const Scratch scratch;
+  const std::string report = (scratch / "report.json").string();
+  ASSERT_TRUE(write_file(report, R"({"speech": [{"depth": 128, "sequences": 1, "share_of_probe": 0.8}]})").ok());
+  std::vector<std::string> with_report = command;
+  with_report.insert(with_report.end(), {"--measured", report, "--json"});
+  const Outcome outcome = nibble_command(with_report);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto printed = parse_json(outcome.out, "output");
+  ASSERT_TRUE(printed.ok()) << printed.status().text();
+  EXPECT_TRUE((*printed)["projected"].get<bool>());
+  EXPECT_EQ((*printed)["share_source"], report);
+  ASSERT_EQ((*printed)["speech"].size(), 5u);
+  for (const Json& step : (*printed)["speech"]) {
+    EXPECT_NEAR(step["tok_s"].get<double>(), 0.8 * step["ceiling_tok_s"].get<double>(), 1e-6);
+  }
+
+  ASSERT_TRUE(write_file(report, "{}").ok());
+  const Outcome refused = nibble_command(with_report);
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_NE(refused.err.find("found no \"speech\""), std::string::npos) << refused.err;
+}
+
 }  // namespace
 }  // namespace nibble::test

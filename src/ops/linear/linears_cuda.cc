@@ -8,8 +8,8 @@
 namespace nibble::ops {
 namespace {
 
-void products(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
-  NIBBLE_CHECK(x.dtype() == DType::bf16);
+/// Of weights that take their inputs as they are.
+void plain_products(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
   const int64_t T = x.dim(0);
   if (T <= kFewRows) return few_rows_cuda(cx, x, outputs, swiglu);
   if (has_warpgroup_products(cx.device)) return many_rows_cuda(cx, x, outputs, swiglu);
@@ -23,6 +23,21 @@ void products(Context& cx, const Tensor& x, std::span<const LinearOutput> output
   }
 }
 
+/// Outputs in a row whose inputs are treated alike go together; what is treated not at all is one such row.
+void products(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
+  NIBBLE_CHECK(x.dtype() == DType::bf16);
+  for (size_t begin = 0, end = 0; begin < outputs.size(); begin = end) {
+    const Linear& first = *outputs[begin].weight;
+    for (end = begin + 1; end < outputs.size() && same_inputs(*outputs[end].weight, first);) ++end;
+    const auto alike = outputs.subspan(begin, end - begin);
+    if (first.inputs == InputRounding::none) {
+      plain_products(cx, x, alike, swiglu);
+    } else {
+      block_scaled_cuda(cx, x, alike, swiglu);
+    }
+  }
+}
+
 }  // namespace
 
 void linears_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs) {
@@ -30,7 +45,7 @@ void linears_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> ou
 }
 
 void linear_swiglu_cuda(Context& cx, const Tensor& x, const Linear& gate, const Linear& up, Tensor& y) {
-  if (gate.format == up.format) {
+  if (alike_for_swiglu(gate, up)) {
     const LinearOutput both[] = {{&gate, y}, {&up, {}}};
     return products(cx, x, both, true);
   }

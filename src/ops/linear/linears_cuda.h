@@ -11,4 +11,14 @@ constexpr int64_t kFewRows = 64;
 void few_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);
 void many_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);
 
+/// NVFP4 weights whose inputs are rounded to NVFP4, the same way for all outputs. For any T a row's bits depend on that
+/// row alone.
+void block_scaled_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);
+/// An NVFP4 weight packed for the GPU, as nvfp4_operand.h says or as nvfp4_fragment.h does.
+Result<Linear> nvfp4_to_device(Context& cx, const Linear& w, bool as_operand, std::vector<Buffer>& buffers);
+/// Tensor cores multiply NVFP4 with NVFP4: compute capability 12.
+bool has_block_scaled_products(Device device);
+/// What block_scaled_cuda takes from cx.arena.
+size_t block_scaled_scratch_bytes(int64_t T, int64_t in);
+
 }  // namespace nibble::ops

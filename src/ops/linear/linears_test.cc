@@ -140,6 +140,11 @@ TEST(Linears, RowsOfSmallBatchesKeepTheirBitsOnCuda) {
   }
 }
 
+bool multiplies_nvfp4(const test::CudaContext& gpu) {
+  const auto info = open_device(gpu.cx.device);
+  return info.ok() && info->architecture / 10 == 12;
+}
+
 TEST(Linears, WhatHasNoKernelIsRefusedAtTheDoor) {
   NIBBLE_CUDA_OR_SKIP(gpu);
   Rng rng(175);
@@ -150,6 +155,11 @@ TEST(Linears, WhatHasNoKernelIsRefusedAtTheDoor) {
   EXPECT_EQ(ops::linear_to_device(gpu.cx, w.linear, buffers).status().code(), Code::unsupported);
   w = test::random_weight(rng, WeightFormat::nvfp4, 16, 16);
   w.linear.inputs = ops::InputRounding::nvfp4_token;
+  if (!multiplies_nvfp4(gpu)) {
+    EXPECT_EQ(ops::linear_to_device(gpu.cx, w.linear, buffers).status().code(), Code::unsupported);
+  }
+  w = test::random_weight(rng, WeightFormat::fp8, 16, 16);
+  w.linear.inputs = ops::InputRounding::fp8;
   EXPECT_EQ(ops::linear_to_device(gpu.cx, w.linear, buffers).status().code(), Code::unsupported);
   EXPECT_TRUE(buffers.empty());
 }

@@ -4,6 +4,8 @@
 //
 // A block makes 2 * kTiles * 64 rows of y^T for 128 rows of x: two warpgroups of kTiles * 64 rows of the weight each
 // (of gate and of up, for SwiGLU), and a warp that feeds them.
+#include <algorithm>
+
 #include "ops/linear/device_weight.cuh"
 #include "ops/linear/fragment_source.cuh"
 #include "ops/linear/linears_cuda.h"
@@ -357,8 +359,10 @@ void choose_format(Context& cx, ManyRows& p, WeightFormat format) {
 }  // namespace
 
 size_t linears_scratch_bytes(int64_t T, int64_t largest_in) {
-  if (T <= kFewRows) return 0;
-  return static_cast<size_t>((T + kTokens - 1) / kTokens * kTokens * pairs_of(largest_in) * kPairColumns * 2);
+  const size_t rounded = block_scaled_scratch_bytes(T, largest_in);
+  if (T <= kFewRows) return rounded;
+  const int64_t rows = (T + kTokens - 1) / kTokens * kTokens;
+  return std::max(rounded, static_cast<size_t>(rows * pairs_of(largest_in) * kPairColumns * 2));
 }
 
 void many_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
