@@ -90,7 +90,8 @@ class LocalEngine final : public Engine {
         machine_(std::move(machine)),
         runner_(*machine_->runner),
         speakers_(static_cast<size_t>(options.slots)),
-        logits_(static_cast<size_t>(config().vocab)) {
+        logits_(static_cast<size_t>(config().vocab)),
+        chosen_(static_cast<size_t>(options.slots)) {
     info_.format = model_->format.format;
     info_.quant = model_->quantization.algo;
     info_.activations = model_->format.activations;
@@ -202,9 +203,13 @@ class LocalEngine final : public Engine {
     active.emplace(Active{Reply(rules_, std::move(job.request), std::move(job.callback), queue_ms), 0, 0});
     changed_ = true;
     Reply& reply = active->reply;
-    Status status = runner_.read(slot, 0, reply.request().prompt);
+    const auto rule = reply.rule(slot);
+    Status status;
+    if (rule && rule->seen >= 0) status = runner_.begin_output(slot, reply.request().prompt);
+    if (status.ok()) status = runner_.read(slot, 0, reply.request().prompt, rule.value_or(ops::SampleRule()));
     int32_t id = 0;
-    if (status.ok()) status = next(reply, 0, id);
+    if (status.ok() && rule) status = runner_.chosen(std::span(chosen_).first(1));
+    if (status.ok()) status = next(reply, rule.has_value(), 0, id);
     machine_->cx->cancel = {};
     reply.read(clock.ms());
     if (!status.ok()) return end(active, status);
@@ -213,16 +218,15 @@ class LocalEngine final : public Engine {
     if (reply.say(id)) end(active, {});
   }
 
-  // The next id of a reply from a row of the runner's logits.
-  Status next(Reply& reply, int64_t row, int32_t& id) {
-    if (reply.takes_likeliest()) {
-      NIBBLE_RETURN_IF_ERROR(runner_.chosen(chosen_));
+  // The next id of a reply: the one the runner chose, which is in chosen_, or from a row of its logits.
+  Status next(Reply& reply, bool chosen, int64_t row, int32_t& id) {
+    if (chosen) {
       id = chosen_[static_cast<size_t>(row)];
       return {};
     }
     NIBBLE_RETURN_IF_ERROR(runner_.logits_of(row, logits_));
     id = reply.sample(logits_);
-    changed_ = true;  // what the runner would go on with is the likeliest
+    changed_ = true;  // what the runner would go on with is another one
     return {};
   }
 
@@ -230,23 +234,29 @@ class LocalEngine final : public Engine {
   void step() {
     std::vector<model::Speaker> rows;
     std::vector<std::optional<Active>*> who;
+    std::vector<bool> chosen;  // by the runner
     for (size_t slot = 0; slot < speakers_.size(); ++slot) {
       std::optional<Active>& active = speakers_[slot];
       if (active && active->reply.cancelled()) end(active, nibble::cancelled("request"));
       if (!active) continue;
-      rows.push_back({static_cast<int64_t>(slot), active->position, active->last});
+      const auto at = static_cast<int64_t>(slot);
+      const auto rule = active->reply.rule(at);
+      rows.push_back({at, active->position, active->last, rule.value_or(ops::SampleRule())});
       who.push_back(&active);
+      chosen.push_back(rule.has_value());
     }
     if (rows.empty()) return;
     Status status;
     if (changed_) status = runner_.set(rows);
     changed_ = false;
     if (status.ok()) status = runner_.step();
-    chosen_.resize(rows.size());
+    if (status.ok() && std::ranges::find(chosen, true) != chosen.end()) {
+      status = runner_.chosen(std::span(chosen_).first(rows.size()));
+    }
     for (size_t row = 0; row < who.size(); ++row) {
       std::optional<Active>& active = *who[row];
       int32_t id = 0;
-      if (status.ok()) status = next(active->reply, static_cast<int64_t>(row), id);
+      if (status.ok()) status = next(active->reply, chosen[row], static_cast<int64_t>(row), id);
       if (!status.ok()) {
         end(active, status);
         continue;
@@ -278,7 +288,7 @@ class LocalEngine final : public Engine {
   model::BatchRunner& runner_;
   std::vector<std::optional<Active>> speakers_;  // by slot
   std::vector<float> logits_;
-  std::vector<int32_t> chosen_ = {0};
+  std::vector<int32_t> chosen_;
   bool changed_ = true;  // whether the runner must be told who speaks and what was said last
 
   mutable std::mutex mutex_;

@@ -27,6 +27,9 @@ void embed_ids_cuda(Context&, const Tensor&, const Tensor&, Tensor&) {
 void argmax_cuda(Context&, const Tensor&, const Tensor&, Tensor&, Tensor&) {
   unsupported_device("argmax");
 }
+void sample_cuda(Context&, const Tensor&, const Tensor&, Tensor&, Tensor&, Tensor&, Tensor&) {
+  unsupported_device("sample");
+}
 void gated_attention_cuda(Context&, const Batch&, const Tensor&, const Tensor&, const Tensor&,
                           const GatedAttentionWeights&, Tensor&, Tensor&, Tensor&) {
   unsupported_device("gated_attention");
