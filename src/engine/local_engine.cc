@@ -9,23 +9,13 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "engine/memory_plan.h"
 #include "engine/reply.h"
-#include "model/batch_runner.h"
 
 namespace nibble::engine {
 namespace {
 
 constexpr int64_t kDefaultContext = 8192;
-
-int64_t context_of(const model::Config& config, const EngineOptions& options) {
-  return options.context > 0 ? options.context : std::min(kDefaultContext, config.max_positions);
-}
-
-model::RunnerOptions runner_options(const model::Config& config, const EngineOptions& options) {
-  // On a CPU a multiple of 64: such cuts move no chunk of the delta rule and change no bit.
-  const int64_t prefill_rows = options.device.is_cuda() ? 2048 : 256;
-  return {.slots = options.slots, .capacity = context_of(config, options), .prefill_rows = prefill_rows};
-}
 
 Sampling default_sampling(const checkpoint::Generation& g) {
   Sampling sampling;
@@ -74,7 +64,7 @@ Result<std::unique_ptr<Machine>> start_machine(const checkpoint::LoadedModel& mo
     machine->cx.emplace(machine->pool, options.numeric);
   }
   NIBBLE_TRY(runner, model::BatchRunner::create(*machine->cx, *machine->weights,
-                                                runner_options(model.weights.config, options), allowed));
+                                                runner_options(options, options.context), allowed));
   machine->runner = std::move(runner);
   return machine;
 }
@@ -119,6 +109,7 @@ class LocalEngine final : public Engine {
     NIBBLE_RETURN_IF_ERROR(check(request));
     {
       std::lock_guard lock(mutex_);
+      NIBBLE_RETURN_IF_ERROR(Status(lost_));
       if (live_jobs() >= max_queue_) {
         return unavailable("engine: expected at most {} waiting requests", max_queue_).with_hint("try again later");
       }
@@ -128,6 +119,10 @@ class LocalEngine final : public Engine {
     return {};
   }
 
+  Status health() const override {
+    std::lock_guard lock(mutex_);
+    return lost_;
+  }
   int64_t waiting() const override {
     std::lock_guard lock(mutex_);
     return live_jobs();
@@ -204,8 +199,8 @@ class LocalEngine final : public Engine {
     changed_ = true;
     Reply& reply = active->reply;
     const auto rule = reply.rule(slot);
-    Status status;
-    if (rule && rule->seen >= 0) status = runner_.begin_output(slot, reply.request().prompt);
+    Status status = health();
+    if (status.ok() && rule && rule->seen >= 0) status = runner_.begin_output(slot, reply.request().prompt);
     if (status.ok()) status = runner_.read(slot, 0, reply.request().prompt, rule.value_or(ops::SampleRule()));
     int32_t id = 0;
     if (status.ok() && rule) status = runner_.chosen(std::span(chosen_).first(1));
@@ -268,8 +263,14 @@ class LocalEngine final : public Engine {
   }
 
   void end(std::optional<Active>& active, const Status& status) {
+    // A stream keeps its error: nothing runs on it again, and whoever asks is told so at once.
+    const bool asks = !status.ok() && status.code() != Code::cancelled && machine_->stream != nullptr;
+    Status lost = asks ? machine_->stream->wait() : Status();
     {
       std::lock_guard lock(mutex_);
+      if (!lost.ok() && lost_.ok()) {
+        lost_ = Status(Code::device, "the GPU is lost: " + lost.message()).with_hint(std::string(lost.hint()));
+      }
       running_.erase(&active - speakers_.data());
     }
     active->reply.end(status);
@@ -296,20 +297,23 @@ class LocalEngine final : public Engine {
   std::deque<Job> queue_;
   std::map<std::ptrdiff_t, CancelToken> running_;  // by slot
   bool stop_ = false;
+  Status lost_;         // why the GPU answers no more
   std::thread worker_;  // last: it starts when everything above is there
 };
 
 }  // namespace
 
-uint64_t state_bytes(const model::Config& config, const EngineOptions& options) {
-  const DType kv = options.numeric == Numeric::exact ? DType::f32 : DType::bf16;
-  return model::Slots::bytes_needed(config, options.slots, context_of(config, options), kv);
+int64_t context_of(const model::Config& config, const EngineOptions& options) {
+  return options.context > 0 ? options.context : std::min(kDefaultContext, config.max_positions);
 }
 
-Result<std::shared_ptr<Engine>> start_engine(std::shared_ptr<const checkpoint::LoadedModel> model,
-                                             std::shared_ptr<const text::Tokenizer> tokenizer,
-                                             const EngineOptions& options) {
-  const model::Config& config = model->weights.config;
+model::RunnerOptions runner_options(const EngineOptions& options, int64_t context) {
+  // On a CPU a multiple of 64: such cuts move no chunk of the delta rule and change no bit.
+  const int64_t prefill_rows = options.device.is_cuda() ? 2048 : 256;
+  return {.slots = options.slots, .capacity = context, .prefill_rows = prefill_rows};
+}
+
+Status check_options(const model::Config& config, const EngineOptions& options) {
   if (options.context < 0 || options.context > config.max_positions) {
     return invalid_argument("--context: expected at most {} tokens (max_position_embeddings), got {}",
                             config.max_positions, options.context);
@@ -317,11 +321,21 @@ Result<std::shared_ptr<Engine>> start_engine(std::shared_ptr<const checkpoint::L
   if (options.slots < 1 || options.slots > model::kMostSlots) {
     return invalid_argument("--slots: expected 1 to {}, got {}", model::kMostSlots, options.slots);
   }
+  return {};
+}
+
+Result<std::shared_ptr<Engine>> start_engine(std::shared_ptr<const checkpoint::LoadedModel> model,
+                                             std::shared_ptr<const text::Tokenizer> tokenizer,
+                                             const EngineOptions& asked) {
+  const model::Config& config = model->weights.config;
+  NIBBLE_TRY(plan, plan_memory(*model, asked));
+  EngineOptions options = asked;
+  options.context = plan.context;
   if (tokenizer->id_limit() > config.vocab) {
     return invalid_argument("tokenizer.json: expected ids below vocab_size {}, got {}", config.vocab,
                             tokenizer->id_limit() - 1);
   }
-  ReplyRules rules{tokenizer.get(), model->generation.stop_ids, {}, context_of(config, options)};
+  ReplyRules rules{tokenizer.get(), model->generation.stop_ids, {}, options.context};
   std::vector<uint8_t> allowed(static_cast<size_t>(config.vocab), 1);
   for (int32_t id = 0; id < static_cast<int32_t>(config.vocab); ++id) {
     if (tokenizer->known(id)) continue;

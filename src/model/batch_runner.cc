@@ -32,14 +32,20 @@ std::span<const std::byte> bytes_of(const ops::SampleRule& rule) {
 
 }  // namespace
 
-uint64_t BatchRunner::bytes_needed(const Config& config, const RunnerOptions& options) {
-  const int64_t rows = padded_rows(options.slots), ids = std::max(options.prefill_rows, rows);
+int64_t BatchRunner::most_rows(const RunnerOptions& options) {
+  return std::max(options.prefill_rows, padded_rows(options.slots));
+}
+
+uint64_t BatchRunner::fixed_bytes(const Config& config, const RunnerOptions& options) {
+  const int64_t rows = padded_rows(options.slots), ids = most_rows(options);
   const int64_t rules = rows * static_cast<int64_t>(sizeof(ops::SampleRule)), seen = 2 * options.slots * config.vocab;
-  const auto small =
-      static_cast<uint64_t>(4 * (ids + 4 * rows) + rules + seen + config.vocab + 2 * ids * config.hidden + 4096);
-  return Slots::bytes_needed(config, options.slots, options.capacity, DType::bf16) + small +
-         static_cast<uint64_t>(rows * config.vocab * 4) +
-         batch_scratch_bytes(config, ids, options.slots, options.capacity);
+  return static_cast<uint64_t>(4 * (ids + 4 * rows) + rules + seen + config.vocab + 2 * ids * config.hidden +
+                               4 * rows * config.vocab + 4096);
+}
+
+uint64_t BatchRunner::bytes_needed(const Config& config, const RunnerOptions& options) {
+  return Slots::bytes_needed(config, options.slots, options.capacity, DType::bf16) + fixed_bytes(config, options) +
+         batch_scratch_bytes(config, most_rows(options), options.slots, options.capacity);
 }
 
 Result<std::unique_ptr<BatchRunner>> BatchRunner::create(Context& cx, const Weights& weights,
@@ -57,7 +63,7 @@ Status BatchRunner::reserve(std::span<const uint8_t> allowed) {
   NIBBLE_TRY(slots, Slots::create(c, cx_.device, options_.slots, options_.capacity,
                                   cx_.numeric == Numeric::exact ? DType::f32 : DType::bf16));
   slots_ = std::move(slots);
-  const int64_t rows = padded_rows(options_.slots), most = std::max(options_.prefill_rows, rows);
+  const int64_t rows = padded_rows(options_.slots), most = most_rows(options_);
   size_t used = 0;
   const auto place = [&](DType dtype, const Shape& shape) {
     const Tensor tensor(memory_.data() == nullptr ? nullptr : memory_.data() + used, dtype, shape, cx_.device);

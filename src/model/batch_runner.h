@@ -37,8 +37,12 @@ class BatchRunner {
   static Result<std::unique_ptr<BatchRunner>> create(Context& cx, const Weights& weights, const RunnerOptions& options,
                                                      std::span<const uint8_t> allowed = {});
 
-  /// Bytes that create() will reserve on the device beside the weights.
+  /// Bytes that create() will reserve on a GPU beside the weights: states (Slots), scratch, and fixed_bytes.
   static uint64_t bytes_needed(const Config& config, const RunnerOptions& options);
+  /// Logits, the last hidden rows, what was seen of every slot, ids and positions; on any device.
+  static uint64_t fixed_bytes(const Config& config, const RunnerOptions& options);
+  /// The most rows of one forward.
+  static int64_t most_rows(const RunnerOptions& options);
 
   /// Reads ids into a slot behind the `position` tokens it holds. The logits of the last id are then row 0.
   Status read(int64_t slot, int64_t position, std::span<const int32_t> ids, const ops::SampleRule& rule = {});
