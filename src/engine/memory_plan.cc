@@ -11,8 +11,10 @@ namespace {
 constexpr int64_t kShortestContext = 512, kContextStep = 256;
 constexpr uint64_t kGraphBytes = uint64_t{128} << 20;  // what recorded steps take of the driver's memory, about
 
-double gib(uint64_t bytes) {
-  return static_cast<double>(bytes) / 0x1p30;
+// In one unit throughout a plan: that of its total.
+std::string size_text(uint64_t bytes, uint64_t total) {
+  return total < uint64_t{1} << 30 ? fmt::format("{:.2f} MiB", static_cast<double>(bytes) / 0x1p20)
+                                   : fmt::format("{:.2f} GiB", static_cast<double>(bytes) / 0x1p30);
 }
 
 uint64_t host_bytes(const model::Weights& weights) {
@@ -94,9 +96,10 @@ uint64_t MemoryPlan::total() const {
 
 std::string MemoryPlan::text() const {
   std::string out = fmt::format("memory plan, {}\n", where);
-  for (const MemoryItem& item : items) out += fmt::format("  {:<40}{:>8.2f} GiB\n", item.what, gib(item.bytes));
-  out += fmt::format("  {:<40}{:>8.2f} GiB", "total", gib(total()));
-  out += limit > 0 ? fmt::format(" of {:.2f} ({})\n", gib(limit), limit_words) : "\n";
+  for (const MemoryItem& item : items)
+    out += fmt::format("  {:<40}{:>12}\n", item.what, size_text(item.bytes, total()));
+  out += fmt::format("  {:<40}{:>12}", "total", size_text(total(), total()));
+  out += limit > 0 ? fmt::format(" of {} ({})\n", size_text(limit, limit), limit_words) : "\n";
   if (context_reduced) out += fmt::format("  the context is {} tokens, so that it fits\n", context);
   if (unified) out += "  the GPU shares this memory; pages of the file are given back as they are copied\n";
   return out;
@@ -105,8 +108,8 @@ std::string MemoryPlan::text() const {
 Status fits(const MemoryPlan& plan, const std::string& hint) {
   if (plan.limit == 0 || plan.total() <= plan.limit) return {};
   const std::string what = plan.context > 0 ? fmt::format(" for {} x {} tokens", plan.slots, plan.context) : "";
-  return out_of_memory("{}: expected {:.2f} GiB{}, got {:.2f} GiB ({})", plan.where, gib(plan.total()), what,
-                       gib(plan.limit), plan.limit_words)
+  return out_of_memory("{}: expected {}{}, got {} ({})", plan.where, size_text(plan.total(), plan.total()), what,
+                       size_text(plan.limit, plan.limit), plan.limit_words)
       .with_hint(hint);
 }
 
