@@ -106,6 +106,9 @@ Result<int> run(const Flags& flags) {
     return bench_train(flags.dir, flags.adapter, train, flags.threads, flags.json);
   }
 
+  if (flags.device.memory_limit > 0 && flags.device.device == "cpu") {
+    return invalid_argument("bench: --memory-limit belongs to --device cuda");
+  }
   ThreadPool pool(flags.threads);
   Context cx(pool, flags.exact ? Numeric::exact : Numeric::bf16_act);
   cx.cancel = cancel;

@@ -1,6 +1,7 @@
 #include "cli/bench_device.h"
 
 #include "base/clock.h"
+#include "cli/memory_flags.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
 #include "model/batch_runner.h"
@@ -31,6 +32,7 @@ void print_report(const gate::DeviceBenchReport& report, const std::string& what
 
 void add_device_bench_flags(CLI::App& command, DeviceBenchFlags& flags) {
   command.add_option("--device", flags.device, "cpu, cuda or cuda:N")->capture_default_str();
+  add_memory_limit_flag(command, flags.memory_limit);
   command.add_option("--prompts", flags.options.prompts, "on a GPU: lengths of prompts that are read")
       ->delimiter(',')
       ->check(CLI::Range(1, 1 << 20))
@@ -44,6 +46,11 @@ void add_device_bench_flags(CLI::App& command, DeviceBenchFlags& flags) {
 Result<int> bench_device(const DeviceBenchFlags& flags, const checkpoint::LoadedModel& model, const std::string& what,
                          ThreadPool& pool, bool json) {
   NIBBLE_TRY(device, parse_device(flags.device));
+  NIBBLE_TRY(plan, engine::empty_plan(device, flags.memory_limit));
+  plan.items = {{"weights", model::device_bytes(model.weights)},
+                {"states, scratch and logits", gate::device_bench_bytes(model.weights.config, flags.options)}};
+  if (!json) print_plan(plan);
+  NIBBLE_RETURN_IF_ERROR(engine::fits(plan, "fewer --batches, or smaller --depths and --prompts"));
   NIBBLE_TRY(stream, Stream::open(device));
   Context cx(pool, Numeric::bf16_act, *stream);
   cx.cancel = interrupt_token();
@@ -57,6 +64,7 @@ Result<int> bench_device(const DeviceBenchFlags& flags, const checkpoint::Loaded
     Json out = report.json();
     out["model"] = what;
     out["upload_s"] = upload_s;
+    out["memory"] = plan_json(plan);
     out["version"] = kVersion;
     print_json(out);
   } else {

@@ -8,6 +8,7 @@ namespace nibble::cli {
 
 struct DeviceBenchFlags {
   std::string device = "cpu";
+  uint64_t memory_limit = 0;
   gate::DeviceBenchOptions options;
 };
 void add_device_bench_flags(CLI::App& command, DeviceBenchFlags& flags);

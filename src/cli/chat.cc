@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/memory_flags.h"
 #include "cli/terminal.h"
 #include "engine/local_engine.h"
 #include "tensor/device.h"
@@ -154,6 +155,8 @@ Result<int> run(Flags flags) {
   NIBBLE_TRY(device, parse_device(flags.device));
   flags.engine.device = device;
   flags.engine.numeric = flags.exact ? Numeric::exact : Numeric::bf16_act;
+  NIBBLE_TRY(plan, engine::plan_memory(*open.model, flags.engine));
+  if ((device.is_cuda() || flags.engine.memory_limit > 0) && !flags.json) print_plan(plan);
   NIBBLE_TRY(engine, engine::start_engine(open.model, open.tokenizer, flags.engine));
   const checkpoint::FormatSummary format = open.model->format;
   Chat chat(flags, std::move(open), std::move(engine));
@@ -167,7 +170,8 @@ Result<int> run(Flags flags) {
                   {"prompt_tokens", reply.usage.prompt_tokens},
                   {"completion_tokens", reply.usage.completion_tokens},
                   {"prefill_ms", reply.usage.prefill_ms},
-                  {"decode_ms", reply.usage.decode_ms}});
+                  {"decode_ms", reply.usage.decode_ms},
+                  {"memory", plan_json(plan)}});
     } else {
       fmt::print("\n");
     }
@@ -210,6 +214,7 @@ void add_chat(CLI::App& app, Action& action) {
   command->add_option("--context", flags->engine.context, "tokens of conversation (0 = up to 8192)")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--device", flags->device, "cpu, cuda or cuda:N")->capture_default_str();
+  add_memory_limit_flag(*command, flags->engine.memory_limit);
   command->add_option("--threads", flags->engine.threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
   command->add_flag("--think,!--no-think", flags->think,
                     "let the model think first, or not (default: as trained, else not)");

@@ -2,6 +2,7 @@
 #include "cli/terminal.h"
 #include "gate/divergence.h"
 #include "gate/top_logprobs.h"
+#include "tensor/device.h"
 #include "text/chat_data.h"
 
 namespace nibble::cli {
@@ -10,7 +11,7 @@ namespace {
 struct Flags {
   Path a, adapter, adapter_b, data, top_logprobs;
   std::vector<Path> b;
-  std::string act;
+  std::string act, device = "cpu";
   int64_t limit = 0, top = 20;
   int threads = 0;
   bool as_served = false, json = false;
@@ -73,12 +74,21 @@ void print_differences(const Flags& flags, const std::vector<Measured>& models) 
 
 using Chats = std::vector<std::vector<int32_t>>;
 
+/// The numerics of all models, and words for them.
+Numeric numeric_of(const Flags& flags) {
+  return flags.as_served || flags.device != "cpu" ? Numeric::bf16_act : Numeric::exact;
+}
+std::string computed(const Flags& flags) {
+  if (flags.device != "cpu") return "on " + flags.device + " with activations in BF16";
+  return flags.as_served ? "in f32 with inputs of products in BF16" : "in f32";
+}
+
 /// What --top-logprobs asks for, of A.
-Status write_top(ThreadPool& pool, const Flags& flags, const OpenModel& a, const Chats& chats) {
+Status write_top(ThreadPool& pool, const Flags& flags, const OpenModel& a, const Chats& chats, Context* gpu) {
   ProgressBar bar("eval");
   Context cx(pool, flags.as_served ? Numeric::bf16_act : Numeric::exact);
   cx.cancel = interrupt_token();
-  return gate::write_top_logprobs(cx, a.model->weights, chats, flags.top, flags.top_logprobs, bar.callback());
+  return gate::write_top_logprobs(cx, a.model->weights, chats, flags.top, flags.top_logprobs, bar.callback(), gpu);
 }
 
 void report_top(const Flags& flags, const Chats& chats) {
@@ -89,29 +99,31 @@ void report_top(const Flags& flags, const Chats& chats) {
                 {"data", flags.data.string()},
                 {"conversations", chats.size()},
                 {"tokens", tokens},
-                {"numeric", name(flags.as_served ? Numeric::bf16_act : Numeric::exact)},
+                {"device", flags.device},
+                {"numeric", name(numeric_of(flags))},
                 {"top_logprobs", flags.top_logprobs.string()}});
     return;
   }
-  fmt::print("{}: {} conversations, {} tokens of {}, computed in {}\n", flags.top_logprobs.string(), chats.size(),
-             tokens, flags.data.string(), flags.as_served ? "f32 with inputs of products in BF16" : "f32");
+  fmt::print("{}: {} conversations, {} tokens of {}, computed {}\n", flags.top_logprobs.string(), chats.size(), tokens,
+             flags.data.string(), computed(flags));
 }
 
-void report_models(const Context& cx, const Flags& flags, const OpenModel& a, const Chats& chats,
-                   const std::vector<Measured>& models) {
+void report_models(const Flags& flags, const OpenModel& a, const Chats& chats, const std::vector<Measured>& models) {
   if (flags.json) {
     Json json = to_json(flags, models);
     json["a"] = flags.a.string();
     if (!a.model->adapter.empty()) json["adapter"] = flags.adapter.string();
     json["data"] = flags.data.string();
     json["conversations"] = chats.size();
-    json["numeric"] = name(cx.numeric);
+    json["device"] = flags.device;
+    json["numeric"] = name(flags.device == "cpu" ? Numeric::exact : Numeric::bf16_act);
     if (!flags.top_logprobs.empty()) json["top_logprobs"] = flags.top_logprobs.string();
     print_json(json);
     return;
   }
-  fmt::print("against {}\n{} conversations, {} tokens of {}, computed in f32\n", described(flags.a, flags.adapter),
-             chats.size(), models.front().divergence.tokens, flags.data.string());
+  fmt::print("against {}\n{} conversations, {} tokens of {}, computed {}\n", described(flags.a, flags.adapter),
+             chats.size(), models.front().divergence.tokens, flags.data.string(),
+             flags.device == "cpu" ? "in f32" : computed(flags));
   for (size_t i = 0; i < models.size(); ++i) print_model(flags, flags.b[i], models[i]);
   if (models.size() > 1) print_differences(flags, models);
 }
@@ -123,6 +135,12 @@ Result<int> run(const Flags& flags) {
   }
   if (!flags.adapter_b.empty() && flags.b.size() != 1) {
     return invalid_argument("eval: --adapter-b belongs to one model, and there are {}", flags.b.size());
+  }
+  NIBBLE_TRY(device, parse_device(flags.device));
+  std::unique_ptr<Stream> stream;
+  if (device.is_cuda()) {
+    NIBBLE_TRY(opened, Stream::open(device));
+    stream = std::move(opened);
   }
   NIBBLE_TRY(a, open_model(flags.a, flags.adapter));
   std::vector<OpenModel> opened;
@@ -137,16 +155,19 @@ Result<int> run(const Flags& flags) {
   ThreadPool pool(flags.threads);
   Context cx(pool, Numeric::exact);
   cx.cancel = interrupt_token();
-  if (!flags.top_logprobs.empty()) NIBBLE_RETURN_IF_ERROR(write_top(pool, flags, a, chats));
+  std::optional<Context> gpu;
+  if (stream != nullptr) gpu.emplace(pool, Numeric::bf16_act, *stream);
+  Context* const on_gpu = gpu ? &*gpu : nullptr;
+  if (!flags.top_logprobs.empty()) NIBBLE_RETURN_IF_ERROR(write_top(pool, flags, a, chats, on_gpu));
   if (flags.b.empty()) {
     report_top(flags, chats);
     return 0;
   }
   ProgressBar bar("eval");
-  NIBBLE_TRY(divergences, gate::measure_divergence(cx, a.model->weights, weights, chats, bar.callback()));
+  NIBBLE_TRY(divergences, gate::measure_divergence(cx, a.model->weights, weights, chats, bar.callback(), on_gpu));
   std::vector<Measured> models;
   for (size_t i = 0; i < opened.size(); ++i) models.push_back({opened[i].model->format, std::move(divergences[i])});
-  report_models(cx, flags, a, chats, models);
+  report_models(flags, a, chats, models);
   return 0;
 }
 
@@ -164,7 +185,8 @@ void add_eval(CLI::App& app, Action& action) {
       "{\"ids\": […], \"top\": [[[id, log-probability], …], …]}: to hold another engine against the same file.\n\n"
       "  nibble eval models/tiny-voice out/tiny-voice-nvfp4 --data chat.jsonl\n"
       "  nibble eval models/tiny-voice out/max out/gptq --data chat.jsonl --act a4-token\n"
-      "  nibble eval tiny.gguf --data chat.jsonl --top-logprobs top.jsonl");
+      "  nibble eval tiny.gguf --data chat.jsonl --top-logprobs top.jsonl\n"
+      "  nibble eval models/tiny-voice out/tiny-voice-nvfp4 --data chat.jsonl --device cuda");
   command->add_option("A", flags->a, "the reference: a checkpoint folder, or a GGUF file")->required();
   command->add_option("B", flags->b, "the models to judge: checkpoint folders, or GGUF files");
   add_adapter_flag(*command, flags->adapter, "--adapter", "A");
@@ -183,6 +205,8 @@ void add_eval(CLI::App& app, Action& action) {
       ->add_flag("--as-served", flags->as_served,
                  "compute them as serve and chat do: inputs of products rounded to BF16")
       ->needs("--top-logprobs");
+  command->add_option("--device", flags->device, "where all models compute: cpu, cuda or cuda:N")
+      ->capture_default_str();
   command->add_option("--threads", flags->threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
   command->add_flag("--json", flags->json, "print one JSON document");
   command->callback([flags, &action] { action = [flags] { return run(*flags); }; });

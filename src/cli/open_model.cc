@@ -29,7 +29,10 @@ Status set_activations(checkpoint::LoadedModel& model, const std::string& act) {
 Result<OpenModel> open_model(const Path& dir, const Path& adapter, const std::string& act,
                              const checkpoint::LoadOptions& options) {
   OpenModel open;
-  NIBBLE_TRY(model, load_model(dir, adapter, options));
+  std::optional<ThreadPool> own;
+  checkpoint::LoadOptions shared = options;
+  if (shared.pool == nullptr) shared.pool = &own.emplace();
+  NIBBLE_TRY(model, load_model(dir, adapter, shared));
   NIBBLE_RETURN_IF_ERROR(set_activations(model, act));
   open.model = std::make_shared<checkpoint::LoadedModel>(std::move(model));
   if (is_gguf(dir)) {

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "cli/command.h"
+#include "cli/memory_flags.h"
 #include "cli/terminal.h"
 #include "engine/local_engine.h"
 #include "engine/replay_engine.h"
@@ -36,15 +37,18 @@ struct Served {
 
 Result<Served> open_weights(const Flags& flags) {
   NIBBLE_TRY(open, open_model(flags.dir, flags.adapter, flags.act));
+  NIBBLE_TRY(plan, engine::plan_memory(*open.model, flags.engine));
+  if (!flags.json) print_plan(plan);
   NIBBLE_TRY(engine, engine::start_engine(open.model, open.tokenizer, flags.engine));
   const checkpoint::LoadedModel& model = *open.model;
   Served served{engine, open.tokenizer, open.chat_template, "", {}};
-  served.fields = {{"format", model.format.format}, {"activations", model.format.activations}};
+  served.fields = {
+      {"format", model.format.format}, {"activations", model.format.activations}, {"memory", plan_json(plan)}};
   if (!model.adapter.empty()) served.fields["adapter"] = model.adapter;
   const std::string merged = model.adapter.empty() ? "" : " with adapter " + model.adapter + " merged";
-  served.words = fmt::format("{}{}, {} of weights a token, context {} tokens, {} of state", model.format.text(), merged,
-                             human_bytes(model.format.bytes_per_token), engine->info().context,
-                             human_bytes(engine::state_bytes(model.weights.config, flags.engine)));
+  served.words =
+      fmt::format("{}{}, {} of weights a token, context {} tokens, {} of memory", model.format.text(), merged,
+                  human_bytes(model.format.bytes_per_token), engine->info().context, human_bytes(plan.total()));
   return served;
 }
 
@@ -103,7 +107,8 @@ void add_engine_flag(CLI::App& command, std::string& replay) {
                                            "replay:FILE: no model, but the replies of a script (docs/replay.md); "
                                            "DIR may then be left out");
   engine->check(CLI::Validator(check, "replay:FILE"));
-  for (const char* flag : {"--adapter", "--act", "--device", "--exact", "--slots", "--threads", "--max-queue"}) {
+  for (const char* flag :
+       {"--adapter", "--act", "--device", "--exact", "--slots", "--threads", "--max-queue", "--memory-limit"}) {
     engine->excludes(command.get_option(flag));
   }
 }
@@ -152,6 +157,7 @@ void add_serve(CLI::App& app, Action& action) {
   command->add_option("--slots", flags->engine.slots, "replies that are written at once, each with its own context")
       ->check(CLI::Range(int64_t{1}, model::kMostSlots))
       ->capture_default_str();
+  add_memory_limit_flag(*command, flags->engine.memory_limit);
   command->add_option("--max-queue", flags->engine.max_queue, "requests that may wait")->capture_default_str();
   command->add_option("--shutdown-timeout", flags->shutdown_timeout_s, "seconds that running replies get at the end")
       ->check(CLI::Range(0.0, 3600.0))

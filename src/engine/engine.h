@@ -73,8 +73,11 @@ class Engine {
   virtual const Info& info() const = 0;
 
   /// Queues the request. `unavailable` when the queue is full, `invalid_argument` when the prompt does not fit,
-  /// `not_found` when a replay has no reply for it. After an error there are no events.
+  /// `not_found` when a replay has no reply for it, `device` as health(). After an error there are no events.
   virtual Status submit(Request request, Callback callback) = 0;
+
+  /// ok, or why no request can be answered any more: its GPU is lost.
+  virtual Status health() const { return {}; }
 
   virtual int64_t waiting() const = 0;  // requests queued, the running one not counted
   virtual bool running() const = 0;     // whether any request is

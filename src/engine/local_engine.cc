@@ -9,23 +9,13 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "engine/memory_plan.h"
 #include "engine/reply.h"
-#include "model/batch_runner.h"
 
 namespace nibble::engine {
 namespace {
 
 constexpr int64_t kDefaultContext = 8192;
-
-int64_t context_of(const model::Config& config, const EngineOptions& options) {
-  return options.context > 0 ? options.context : std::min(kDefaultContext, config.max_positions);
-}
-
-model::RunnerOptions runner_options(const model::Config& config, const EngineOptions& options) {
-  // On a CPU a multiple of 64: such cuts move no chunk of the delta rule and change no bit.
-  const int64_t prefill_rows = options.device.is_cuda() ? 2048 : 256;
-  return {.slots = options.slots, .capacity = context_of(config, options), .prefill_rows = prefill_rows};
-}
 
 Sampling default_sampling(const checkpoint::Generation& g) {
   Sampling sampling;
@@ -74,7 +64,7 @@ Result<std::unique_ptr<Machine>> start_machine(const checkpoint::LoadedModel& mo
     machine->cx.emplace(machine->pool, options.numeric);
   }
   NIBBLE_TRY(runner, model::BatchRunner::create(*machine->cx, *machine->weights,
-                                                runner_options(model.weights.config, options), allowed));
+                                                runner_options(options, options.context), allowed));
   machine->runner = std::move(runner);
   return machine;
 }
@@ -90,7 +80,8 @@ class LocalEngine final : public Engine {
         machine_(std::move(machine)),
         runner_(*machine_->runner),
         speakers_(static_cast<size_t>(options.slots)),
-        logits_(static_cast<size_t>(config().vocab)) {
+        logits_(static_cast<size_t>(config().vocab)),
+        chosen_(static_cast<size_t>(options.slots)) {
     info_.format = model_->format.format;
     info_.quant = model_->quantization.algo;
     info_.activations = model_->format.activations;
@@ -118,6 +109,7 @@ class LocalEngine final : public Engine {
     NIBBLE_RETURN_IF_ERROR(check(request));
     {
       std::lock_guard lock(mutex_);
+      NIBBLE_RETURN_IF_ERROR(Status(lost_));
       if (live_jobs() >= max_queue_) {
         return unavailable("engine: expected at most {} waiting requests", max_queue_).with_hint("try again later");
       }
@@ -127,6 +119,10 @@ class LocalEngine final : public Engine {
     return {};
   }
 
+  Status health() const override {
+    std::lock_guard lock(mutex_);
+    return lost_;
+  }
   int64_t waiting() const override {
     std::lock_guard lock(mutex_);
     return live_jobs();
@@ -202,9 +198,13 @@ class LocalEngine final : public Engine {
     active.emplace(Active{Reply(rules_, std::move(job.request), std::move(job.callback), queue_ms), 0, 0});
     changed_ = true;
     Reply& reply = active->reply;
-    Status status = runner_.read(slot, 0, reply.request().prompt);
+    const auto rule = reply.rule(slot);
+    Status status = health();
+    if (status.ok() && rule && rule->seen >= 0) status = runner_.begin_output(slot, reply.request().prompt);
+    if (status.ok()) status = runner_.read(slot, 0, reply.request().prompt, rule.value_or(ops::SampleRule()));
     int32_t id = 0;
-    if (status.ok()) status = next(reply, 0, id);
+    if (status.ok() && rule) status = runner_.chosen(std::span(chosen_).first(1));
+    if (status.ok()) status = next(reply, rule.has_value(), 0, id);
     machine_->cx->cancel = {};
     reply.read(clock.ms());
     if (!status.ok()) return end(active, status);
@@ -213,16 +213,15 @@ class LocalEngine final : public Engine {
     if (reply.say(id)) end(active, {});
   }
 
-  // The next id of a reply from a row of the runner's logits.
-  Status next(Reply& reply, int64_t row, int32_t& id) {
-    if (reply.takes_likeliest()) {
-      NIBBLE_RETURN_IF_ERROR(runner_.chosen(chosen_));
+  // The next id of a reply: the one the runner chose, which is in chosen_, or from a row of its logits.
+  Status next(Reply& reply, bool chosen, int64_t row, int32_t& id) {
+    if (chosen) {
       id = chosen_[static_cast<size_t>(row)];
       return {};
     }
     NIBBLE_RETURN_IF_ERROR(runner_.logits_of(row, logits_));
     id = reply.sample(logits_);
-    changed_ = true;  // what the runner would go on with is the likeliest
+    changed_ = true;  // what the runner would go on with is another one
     return {};
   }
 
@@ -230,23 +229,29 @@ class LocalEngine final : public Engine {
   void step() {
     std::vector<model::Speaker> rows;
     std::vector<std::optional<Active>*> who;
+    std::vector<bool> chosen;  // by the runner
     for (size_t slot = 0; slot < speakers_.size(); ++slot) {
       std::optional<Active>& active = speakers_[slot];
       if (active && active->reply.cancelled()) end(active, nibble::cancelled("request"));
       if (!active) continue;
-      rows.push_back({static_cast<int64_t>(slot), active->position, active->last});
+      const auto at = static_cast<int64_t>(slot);
+      const auto rule = active->reply.rule(at);
+      rows.push_back({at, active->position, active->last, rule.value_or(ops::SampleRule())});
       who.push_back(&active);
+      chosen.push_back(rule.has_value());
     }
     if (rows.empty()) return;
     Status status;
     if (changed_) status = runner_.set(rows);
     changed_ = false;
     if (status.ok()) status = runner_.step();
-    chosen_.resize(rows.size());
+    if (status.ok() && std::ranges::find(chosen, true) != chosen.end()) {
+      status = runner_.chosen(std::span(chosen_).first(rows.size()));
+    }
     for (size_t row = 0; row < who.size(); ++row) {
       std::optional<Active>& active = *who[row];
       int32_t id = 0;
-      if (status.ok()) status = next(active->reply, static_cast<int64_t>(row), id);
+      if (status.ok()) status = next(active->reply, chosen[row], static_cast<int64_t>(row), id);
       if (!status.ok()) {
         end(active, status);
         continue;
@@ -258,8 +263,14 @@ class LocalEngine final : public Engine {
   }
 
   void end(std::optional<Active>& active, const Status& status) {
+    // A stream keeps its error: nothing runs on it again, and whoever asks is told so at once.
+    const bool asks = !status.ok() && status.code() != Code::cancelled && machine_->stream != nullptr;
+    Status lost = asks ? machine_->stream->wait() : Status();
     {
       std::lock_guard lock(mutex_);
+      if (!lost.ok() && lost_.ok()) {
+        lost_ = Status(Code::device, "the GPU is lost: " + lost.message()).with_hint(std::string(lost.hint()));
+      }
       running_.erase(&active - speakers_.data());
     }
     active->reply.end(status);
@@ -278,7 +289,7 @@ class LocalEngine final : public Engine {
   model::BatchRunner& runner_;
   std::vector<std::optional<Active>> speakers_;  // by slot
   std::vector<float> logits_;
-  std::vector<int32_t> chosen_ = {0};
+  std::vector<int32_t> chosen_;
   bool changed_ = true;  // whether the runner must be told who speaks and what was said last
 
   mutable std::mutex mutex_;
@@ -286,20 +297,23 @@ class LocalEngine final : public Engine {
   std::deque<Job> queue_;
   std::map<std::ptrdiff_t, CancelToken> running_;  // by slot
   bool stop_ = false;
+  Status lost_;         // why the GPU answers no more
   std::thread worker_;  // last: it starts when everything above is there
 };
 
 }  // namespace
 
-uint64_t state_bytes(const model::Config& config, const EngineOptions& options) {
-  const DType kv = options.numeric == Numeric::exact ? DType::f32 : DType::bf16;
-  return model::Slots::bytes_needed(config, options.slots, context_of(config, options), kv);
+int64_t context_of(const model::Config& config, const EngineOptions& options) {
+  return options.context > 0 ? options.context : std::min(kDefaultContext, config.max_positions);
 }
 
-Result<std::shared_ptr<Engine>> start_engine(std::shared_ptr<const checkpoint::LoadedModel> model,
-                                             std::shared_ptr<const text::Tokenizer> tokenizer,
-                                             const EngineOptions& options) {
-  const model::Config& config = model->weights.config;
+model::RunnerOptions runner_options(const EngineOptions& options, int64_t context) {
+  // On a CPU a multiple of 64: such cuts move no chunk of the delta rule and change no bit.
+  const int64_t prefill_rows = options.device.is_cuda() ? 2048 : 256;
+  return {.slots = options.slots, .capacity = context, .prefill_rows = prefill_rows};
+}
+
+Status check_options(const model::Config& config, const EngineOptions& options) {
   if (options.context < 0 || options.context > config.max_positions) {
     return invalid_argument("--context: expected at most {} tokens (max_position_embeddings), got {}",
                             config.max_positions, options.context);
@@ -307,11 +321,21 @@ Result<std::shared_ptr<Engine>> start_engine(std::shared_ptr<const checkpoint::L
   if (options.slots < 1 || options.slots > model::kMostSlots) {
     return invalid_argument("--slots: expected 1 to {}, got {}", model::kMostSlots, options.slots);
   }
+  return {};
+}
+
+Result<std::shared_ptr<Engine>> start_engine(std::shared_ptr<const checkpoint::LoadedModel> model,
+                                             std::shared_ptr<const text::Tokenizer> tokenizer,
+                                             const EngineOptions& asked) {
+  const model::Config& config = model->weights.config;
+  NIBBLE_TRY(plan, plan_memory(*model, asked));
+  EngineOptions options = asked;
+  options.context = plan.context;
   if (tokenizer->id_limit() > config.vocab) {
     return invalid_argument("tokenizer.json: expected ids below vocab_size {}, got {}", config.vocab,
                             tokenizer->id_limit() - 1);
   }
-  ReplyRules rules{tokenizer.get(), model->generation.stop_ids, {}, context_of(config, options)};
+  ReplyRules rules{tokenizer.get(), model->generation.stop_ids, {}, options.context};
   std::vector<uint8_t> allowed(static_cast<size_t>(config.vocab), 1);
   for (int32_t id = 0; id < static_cast<int32_t>(config.vocab); ++id) {
     if (tokenizer->known(id)) continue;

@@ -246,6 +246,36 @@ TEST_F(LocalEngineTest, OneSeedOneTextWhateverRanBefore) {
   EXPECT_NE(first, other);
 }
 
+// A mask that takes nothing away keeps the choice with the Sampler: where it is made changes no id.
+TEST_F(LocalEngineTest, ChosenWhereTheLogitsAreOrByTheSampler) {
+  const auto engine = start({.slots = 3});
+  std::vector<Sampling> samplings(5);
+  samplings[0] = {.temperature = 0, .presence_penalty = 0.7f, .frequency_penalty = 0.3f};
+  samplings[1] = {.temperature = 1.2f, .seed = 3};
+  samplings[2] = {.temperature = 0.9f, .top_p = 0.9f, .top_k = 50, .seed = 4};
+  samplings[3] = {.temperature = 1, .min_p = 0.02f, .repetition_penalty = 1.4f, .seed = 5};
+  samplings[4] = {.temperature = 1.5f, .top_p = 0.8f, .frequency_penalty = 0.5f, .seed = 6};
+  const auto replies = [&](bool by_sampler) {
+    std::vector<std::shared_ptr<Collector>> collectors;
+    for (const Sampling& sampling : samplings) {
+      Request request = endless(40);
+      request.sampling = sampling;
+      if (by_sampler) request.masked_token_ids = {static_cast<int32_t>(model_->weights.config.vocab)};
+      collectors.push_back(std::make_shared<Collector>());
+      EXPECT_TRUE(engine->submit(request, Collector::into(collectors.back())).ok());
+    }
+    std::vector<std::vector<int32_t>> ids;
+    for (const auto& collector : collectors) {
+      collector->wait_finish();
+      ids.push_back(collector->ids());
+    }
+    return ids;
+  };
+  const auto where_they_are = replies(false);
+  EXPECT_EQ(where_they_are, replies(true));
+  for (const auto& ids : where_they_are) EXPECT_EQ(ids.size(), 40u);
+}
+
 TEST_F(LocalEngineTest, DestructionFinishesEveryRequest) {
   std::vector<std::shared_ptr<Collector>> collectors;
   {

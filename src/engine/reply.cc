@@ -26,10 +26,13 @@ Reply::Reply(const ReplyRules& rules, Request request, Callback callback, double
   if (!cancelled()) callback_({});
 }
 
-bool Reply::takes_likeliest() const {
-  const Sampling& s = request_.sampling;
-  return s.temperature == 0 && s.presence_penalty == 0 && s.frequency_penalty == 0 && s.repetition_penalty == 1 &&
-         request_.masked_token_ids.empty() && usage_.completion_tokens >= request_.min_tokens;
+std::optional<ops::SampleRule> Reply::rule(int64_t slot) const {
+  // Whoever masks once and penalises stays with the Sampler, which knows what it has said.
+  const bool masks = !request_.masked_token_ids.empty() || usage_.completion_tokens < request_.min_tokens;
+  if (masks || (request_.min_tokens > 0 && sampler_.penalises())) return {};
+  ops::SampleRule rule = sampler_.rule(usage_.completion_tokens);
+  if (sampler_.penalises()) rule.seen = static_cast<int32_t>(slot);
+  return rule;
 }
 
 void Reply::read(double ms) {

@@ -23,8 +23,9 @@ class Reply {
 
   const Request& request() const { return request_; }
   bool cancelled() const { return request_.cancel.cancelled(); }
-  /// Whether the next token is the likeliest of those the tokenizer knows, so that nobody has to see the logits.
-  bool takes_likeliest() const;
+  /// How the next token is chosen from those the tokenizer knows, where that needs nobody to see the logits; its
+  /// penalties ask for row `slot` of what was seen. Absent while the request masks ids of its own.
+  std::optional<ops::SampleRule> rule(int64_t slot) const;
 
   /// The prompt has been read.
   void read(double ms);

@@ -1,38 +1,30 @@
-// ChatReader: one model while it reads conversations whole, each from an empty state.
+// ChatReader: one model while it reads conversations whole, each from an empty state, on the CPU or on a GPU.
 #pragma once
 
+#include <memory>
 #include <span>
 
-#include "model/forward.h"
+#include "model/weights.h"
+#include "tensor/context.h"
 
 namespace nibble::gate {
 
 class ChatReader {
  public:
-  /// `longest`: of the conversations to be read, in tokens.
-  ChatReader(const model::Weights& weights, int64_t longest)
-      : weights_(weights), state_(weights.config, longest, DType::f32) {}
+  virtual ~ChatReader() = default;
 
-  /// The rows of the conversation lie in cx.arena: the caller's Scope holds them.
-  Status read(Context& cx, std::span<const int32_t> chat) {
-    hidden_ = cx.arena.f32({std::ssize(chat), weights_.config.hidden});
-    state_.reset();
-    return model::forward(cx, weights_, chat, state_, hidden_);
-  }
-  /// [end-begin,V] of tokens [begin, end) of the conversation that was read last.
-  Tensor logits(Context& cx, int64_t begin, int64_t end) const {
-    Tensor out = cx.arena.f32({end - begin, weights_.config.vocab});
-    model::head(cx, weights_, hidden_.rows(begin, end), out);
-    return out;
-  }
-
- private:
-  const model::Weights& weights_;
-  model::State state_;
-  Tensor hidden_;
+  /// Rows of the conversation may lie in cx.arena: the caller's Scope holds them.
+  virtual Status read(Context& cx, std::span<const int32_t> chat) = 0;
+  /// [end-begin,V] f32, in cx.arena, of tokens [begin, end) of the conversation that was read last; at most kLogitRows.
+  virtual Result<Tensor> logits(Context& cx, int64_t begin, int64_t end) = 0;
 };
 
 /// Logits are held for this many tokens at a time: a 248k vocabulary is wide.
 inline constexpr int64_t kLogitRows = 64;
+
+/// `longest`: of the conversations to be read, in tokens. With `gpu`, the context of one that nothing else takes
+/// scratch from, the weights are copied there and read there, in BF16 between products. What is given outlives the
+/// reader.
+Result<std::unique_ptr<ChatReader>> open_reader(const model::Weights& weights, int64_t longest, Context* gpu);
 
 }  // namespace nibble::gate

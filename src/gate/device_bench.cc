@@ -11,8 +11,10 @@
 namespace nibble::gate {
 namespace {
 
+constexpr size_t kProbeBytes = size_t{2} << 30;
+
 Result<double> copy_bandwidth(Stream& stream) {
-  constexpr size_t kBytes = size_t{2} << 30;
+  constexpr size_t kBytes = kProbeBytes;
   NIBBLE_TRY(from, Buffer::on(stream.device(), kBytes));
   NIBBLE_TRY(to, Buffer::on(stream.device(), kBytes));
   std::vector<double> rates;
@@ -35,6 +37,17 @@ int64_t largest(const std::vector<int64_t>& values, int64_t floor) {
   return values.empty() ? floor : std::max(floor, *std::ranges::max_element(values));
 }
 
+// The runners that are made, one after the other.
+int64_t room(const DeviceBenchOptions& options) {
+  return (options.decode_tokens + 1) * (options.repeats + 1);
+}
+model::RunnerOptions alone_options(const DeviceBenchOptions& o) {
+  return {.slots = 1, .capacity = std::max(largest(o.prompts, 1), largest(o.depths, 1)) + room(o)};
+}
+model::RunnerOptions together_options(const DeviceBenchOptions& o) {
+  return {.slots = largest(o.batches, 1), .capacity = o.batch_depth + room(o)};
+}
+
 class Bench {
  public:
   Bench(Context& cx, const model::Weights& weights, const DeviceBenchOptions& options, const Progress& progress)
@@ -50,18 +63,17 @@ class Bench {
     out_.weight_bytes_per_token = model::bytes_per_token(weights_);
     for (const Buffer& buffer : weights_.buffers) out_.weight_bytes += buffer.bytes();
     const int64_t deepest = std::max(largest(options_.prompts, 1), largest(options_.depths, 1));
-    const int64_t room = (options_.decode_tokens + 1) * (options_.repeats + 1);
     ids_ = random_ids(std::max(deepest, options_.batch_depth), weights_.config.vocab);
-    NIBBLE_RETURN_IF_ERROR(alone(deepest + room));
-    NIBBLE_RETURN_IF_ERROR(together(options_.batch_depth + room));
+    NIBBLE_RETURN_IF_ERROR(alone());
+    NIBBLE_RETURN_IF_ERROR(together());
     report(progress_, total_, total_, "done");
     return out_;
   }
 
  private:
-  Status alone(int64_t capacity) {
+  Status alone() {
     if (options_.prompts.empty() && options_.depths.empty()) return {};
-    NIBBLE_TRY(runner, make(1, capacity));
+    NIBBLE_TRY(runner, make(alone_options(options_)));
     for (const int64_t tokens : options_.prompts) {
       report(progress_, done_++, total_, fmt::format("prompt of {}", tokens));
       std::vector<double> times;
@@ -82,21 +94,20 @@ class Bench {
     return {};
   }
 
-  Status together(int64_t capacity) {
+  Status together() {
     if (options_.batches.empty()) return {};
-    NIBBLE_TRY(runner, make(largest(options_.batches, 1), capacity));
+    NIBBLE_TRY(runner, make(together_options(options_)));
     for (const int64_t batch : options_.batches) {
       NIBBLE_RETURN_IF_ERROR(speak(*runner, batch, options_.batch_depth));
     }
     return {};
   }
 
-  Result<std::unique_ptr<model::BatchRunner>> make(int64_t slots, int64_t capacity) {
-    if (capacity > weights_.config.max_positions) {
+  Result<std::unique_ptr<model::BatchRunner>> make(const model::RunnerOptions& options) {
+    if (options.capacity > weights_.config.max_positions) {
       return invalid_argument("bench: expected at most {} tokens with the reply, got {}", weights_.config.max_positions,
-                              capacity);
+                              options.capacity);
     }
-    const model::RunnerOptions options{.slots = slots, .capacity = capacity};
     out_.state_bytes = std::max(out_.state_bytes, model::BatchRunner::bytes_needed(weights_.config, options));
     return model::BatchRunner::create(cx_, weights_, options);
   }
@@ -142,6 +153,16 @@ class Bench {
 };
 
 }  // namespace
+
+uint64_t device_bench_bytes(const model::Config& config, const DeviceBenchOptions& options) {
+  uint64_t most = 2 * kProbeBytes;
+  if (!options.prompts.empty() || !options.depths.empty()) {
+    most = std::max(most, model::BatchRunner::bytes_needed(config, alone_options(options)));
+  }
+  if (!options.batches.empty())
+    most = std::max(most, model::BatchRunner::bytes_needed(config, together_options(options)));
+  return most;
+}
 
 Result<DeviceBenchReport> device_bench(Context& cx, const model::Weights& weights, const DeviceBenchOptions& options,
                                        const Progress& progress) {

@@ -46,6 +46,9 @@ struct DeviceBenchReport {
   Json json() const;
 };
 
+/// What the bench reserves on the GPU beside the weights.
+uint64_t device_bench_bytes(const model::Config& config, const DeviceBenchOptions& options);
+
 /// Prompts are pseudo-random ids. `weights` are those of the context's GPU. `invalid_argument` for lengths beyond what
 /// the model was trained for.
 Result<DeviceBenchReport> device_bench(Context& cx, const model::Weights& weights, const DeviceBenchOptions& options,

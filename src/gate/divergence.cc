@@ -18,8 +18,8 @@ struct Sums {
 };
 
 /// One model, and what is known of it so far.
-struct Reader : ChatReader {
-  using ChatReader::ChatReader;
+struct Reader {
+  std::unique_ptr<ChatReader> model;
   Sums sums;
 };
 
@@ -33,24 +33,24 @@ int64_t add_log_prob(Context& cx, const Tensor& logits, std::span<const int32_t>
   return labelled;
 }
 
-// Rows [begin, end) of one conversation; the number of labels among them.
-int64_t compare_rows(Context& cx, Reader& a, std::vector<std::unique_ptr<Reader>>& others,
-                     std::span<const int32_t> chat, int64_t begin, int64_t end) {
+// Rows [begin, end) of one conversation; adds the number of labels among them.
+Status compare_rows(Context& cx, Reader& a, std::vector<Reader>& others, std::span<const int32_t> chat, int64_t begin,
+                    int64_t end, int64_t& labels) {
   const Arena::Scope scope(cx.arena);
-  const Tensor logits_a = a.logits(cx, begin, end);
-  const int64_t labels = add_log_prob(cx, logits_a, chat, begin, a.sums.log_prob);
+  NIBBLE_TRY(logits_a, a.model->logits(cx, begin, end));
+  labels += add_log_prob(cx, logits_a, chat, begin, a.sums.log_prob);
   std::vector<double> kl(static_cast<size_t>(end - begin));
   std::vector<uint8_t> equal(kl.size());
-  for (const auto& b : others) {
+  for (Reader& b : others) {
     const Arena::Scope inner(cx.arena);
-    const Tensor logits_b = b->logits(cx, begin, end);
+    NIBBLE_TRY(logits_b, b.model->logits(cx, begin, end));
     ops::softmax_compare(cx, logits_a, logits_b, kl, equal);
-    b->sums.kl.insert(b->sums.kl.end(), kl.begin(), kl.end());
-    b->sums.chat_kl.back() = std::accumulate(kl.begin(), kl.end(), b->sums.chat_kl.back());
-    b->sums.equal += std::count(equal.begin(), equal.end(), uint8_t{1});
-    add_log_prob(cx, logits_b, chat, begin, b->sums.log_prob);
+    b.sums.kl.insert(b.sums.kl.end(), kl.begin(), kl.end());
+    b.sums.chat_kl.back() = std::accumulate(kl.begin(), kl.end(), b.sums.chat_kl.back());
+    b.sums.equal += std::count(equal.begin(), equal.end(), uint8_t{1});
+    add_log_prob(cx, logits_b, chat, begin, b.sums.log_prob);
   }
-  return labels;
+  return {};
 }
 
 double quantile(const std::vector<double>& sorted, double q) {  // nearest rank
@@ -94,22 +94,25 @@ Difference difference(const Divergence& model, const Divergence& from) {
 Result<std::vector<Divergence>> measure_divergence(Context& cx, const model::Weights& a,
                                                    std::span<const model::Weights* const> b,
                                                    const std::vector<std::vector<int32_t>>& chats,
-                                                   const Progress& progress) {
+                                                   const Progress& progress, Context* gpu) {
   NIBBLE_CHECK(cx.numeric == Numeric::exact);
   size_t total = 0, longest = 0;
   for (const auto& chat : chats) {
     total += chat.size();
     longest = std::max(longest, chat.size());
   }
-  Reader reference(a, static_cast<int64_t>(longest));
-  std::vector<std::unique_ptr<Reader>> others;
+  Reader reference;
+  NIBBLE_TRY(opened, open_reader(a, static_cast<int64_t>(longest), gpu));
+  reference.model = std::move(opened);
+  std::vector<Reader> others;
   others.reserve(b.size());
   for (const model::Weights* weights : b) {
     if (a.config.vocab != weights->config.vocab) {
       return invalid_argument("eval: expected one vocabulary, got {} and {} ids", a.config.vocab,
                               weights->config.vocab);
     }
-    others.push_back(std::make_unique<Reader>(*weights, static_cast<int64_t>(longest)));
+    NIBBLE_TRY(other, open_reader(*weights, static_cast<int64_t>(longest), gpu));
+    others.push_back({std::move(other), {}});
   }
   size_t done = 0;
   int64_t labels = 0;
@@ -117,14 +120,14 @@ Result<std::vector<Divergence>> measure_divergence(Context& cx, const model::Wei
   chat_tokens.reserve(chats.size());
   for (const auto& chat : chats) {
     const Arena::Scope scope(cx.arena);
-    NIBBLE_RETURN_IF_ERROR(reference.read(cx, chat));
-    for (const auto& other : others) {
-      NIBBLE_RETURN_IF_ERROR(other->read(cx, chat));
-      other->sums.chat_kl.push_back(0);
+    NIBBLE_RETURN_IF_ERROR(reference.model->read(cx, chat));
+    for (Reader& other : others) {
+      NIBBLE_RETURN_IF_ERROR(other.model->read(cx, chat));
+      other.sums.chat_kl.push_back(0);
     }
     for (int64_t begin = 0; begin < std::ssize(chat); begin += kLogitRows) {
       const int64_t end = std::min(begin + kLogitRows, std::ssize(chat));
-      labels += compare_rows(cx, reference, others, chat, begin, end);
+      NIBBLE_RETURN_IF_ERROR(compare_rows(cx, reference, others, chat, begin, end, labels));
       report(progress, done + static_cast<size_t>(end), total, "eval");
     }
     done += chat.size();
@@ -133,17 +136,18 @@ Result<std::vector<Divergence>> measure_divergence(Context& cx, const model::Wei
   if (done == 0) return invalid_argument("eval: expected at least one token of data");
   std::vector<Divergence> results;
   results.reserve(others.size());
-  for (const auto& other : others) {
-    results.push_back(summarise(reference.sums, other->sums, labels));
+  for (Reader& other : others) {
+    results.push_back(summarise(reference.sums, other.sums, labels));
     results.back().chat_tokens = chat_tokens;
   }
   return results;
 }
 
 Result<Divergence> measure_divergence(Context& cx, const model::Weights& a, const model::Weights& b,
-                                      const std::vector<std::vector<int32_t>>& chats, const Progress& progress) {
+                                      const std::vector<std::vector<int32_t>>& chats, const Progress& progress,
+                                      Context* gpu) {
   const model::Weights* const one = &b;
-  NIBBLE_TRY(results, measure_divergence(cx, a, std::span(&one, 1), chats, progress));
+  NIBBLE_TRY(results, measure_divergence(cx, a, std::span(&one, 1), chats, progress, gpu));
   return std::move(results.front());
 }
 

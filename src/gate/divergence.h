@@ -27,15 +27,16 @@ struct Divergence {
 
 /// Runs the reference `a` and every model of `b` over the same ids, each conversation from an empty state, in exact
 /// numerics; the reference once. The vocabularies must agree (`invalid_argument`). Progress counts tokens. `cancelled`
-/// through cx.cancel.
+/// through cx.cancel. With `gpu` all models compute there (chat_reader.h); predictions are compared on the CPU.
 Result<std::vector<Divergence>> measure_divergence(Context& cx, const model::Weights& a,
                                                    std::span<const model::Weights* const> b,
                                                    const std::vector<std::vector<int32_t>>& chats,
-                                                   const Progress& progress);
+                                                   const Progress& progress, Context* gpu = nullptr);
 
 /// The same for one model.
 Result<Divergence> measure_divergence(Context& cx, const model::Weights& a, const model::Weights& b,
-                                      const std::vector<std::vector<int32_t>>& chats, const Progress& progress);
+                                      const std::vector<std::vector<int32_t>>& chats, const Progress& progress,
+                                      Context* gpu = nullptr);
 
 /// How much further from the reference one model is than another over the same conversations, and in which interval
 /// that lies at 95 % if other conversations had been drawn (ratio_bootstrap_95 over conversations).

@@ -48,7 +48,7 @@ void append_rows(Context& cx, const Tensor& logits, int64_t count, Json& rows) {
 }  // namespace
 
 Status write_top_logprobs(Context& cx, const model::Weights& weights, const std::vector<std::vector<int32_t>>& chats,
-                          int64_t count, const Path& file, const Progress& progress) {
+                          int64_t count, const Path& file, const Progress& progress, Context* gpu) {
   NIBBLE_CHECK(count > 0);
   size_t total = 0, longest = 0, done = 0;
   for (const auto& chat : chats) {
@@ -56,15 +56,16 @@ Status write_top_logprobs(Context& cx, const model::Weights& weights, const std:
     longest = std::max(longest, chat.size());
   }
   NIBBLE_TRY(out, OutputFile::create(file));
-  ChatReader reader(weights, static_cast<int64_t>(longest));
+  NIBBLE_TRY(reader, open_reader(weights, static_cast<int64_t>(longest), gpu));
   for (const auto& chat : chats) {
     const Arena::Scope scope(cx.arena);
-    NIBBLE_RETURN_IF_ERROR(reader.read(cx, chat));
+    NIBBLE_RETURN_IF_ERROR(reader->read(cx, chat));
     Json rows = Json::array();
     for (int64_t begin = 0; begin < std::ssize(chat); begin += kLogitRows) {
       const Arena::Scope inner(cx.arena);
       const int64_t end = std::min(begin + kLogitRows, std::ssize(chat));
-      append_rows(cx, reader.logits(cx, begin, end), count, rows);
+      NIBBLE_TRY(logits, reader->logits(cx, begin, end));
+      append_rows(cx, logits, count, rows);
       report(progress, done + static_cast<size_t>(end), total, "log-probabilities");
     }
     done += chat.size();

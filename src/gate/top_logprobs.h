@@ -16,8 +16,9 @@ namespace nibble::gate {
 ///   {"ids": [id of token t, …], "top": [[[id, log-probability], …], …]}
 /// top[t] is what may follow token t: the `count` (at least 1) likeliest ids, likeliest first, the smaller id first
 /// among equals, with log softmax in nats over the whole vocabulary. Fewer where the vocabulary has fewer.
-/// In the numerics of `cx`. Progress counts tokens; `cancelled` through cx.cancel.
+/// In the numerics of `cx`, or with `gpu` those of chat_reader.h. Progress counts tokens; `cancelled` through
+/// cx.cancel.
 Status write_top_logprobs(Context& cx, const model::Weights& weights, const std::vector<std::vector<int32_t>>& chats,
-                          int64_t count, const Path& file, const Progress& progress);
+                          int64_t count, const Path& file, const Progress& progress, Context* gpu = nullptr);
 
 }  // namespace nibble::gate

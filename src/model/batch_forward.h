@@ -29,7 +29,10 @@ size_t batch_scratch_bytes(const Config& config, int64_t rows, int64_t sequences
 /// What the arena must hold for to_device(): the slab of a weight that is on its way.
 constexpr size_t kUploadBytes = size_t{48} << 20;
 
-/// The weights as the GPU of `cx` holds them. `unsupported` names the tensor that has no kernel there.
+/// The weights as the GPU of `cx` holds them. `unsupported` names the tensor that has no kernel there. Where the GPU
+/// shares the machine's memory, the pages of mapped files are given back tensor by tensor: nothing is held twice.
 Result<Weights> to_device(Context& cx, const Weights& host);
+/// The bytes that they take there.
+uint64_t device_bytes(const Weights& host);
 
 }  // namespace nibble::model

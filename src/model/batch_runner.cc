@@ -22,14 +22,30 @@ int64_t padded_reach(int64_t reach, int64_t capacity) {
   return std::min(padded, capacity);
 }
 
+bool takes_likeliest(const ops::SampleRule& rule) {
+  return rule.temperature == 0 && rule.seen < 0;
+}
+
+std::span<const std::byte> bytes_of(const ops::SampleRule& rule) {
+  return std::as_bytes(std::span(&rule, 1));
+}
+
 }  // namespace
 
+int64_t BatchRunner::most_rows(const RunnerOptions& options) {
+  return std::max(options.prefill_rows, padded_rows(options.slots));
+}
+
+uint64_t BatchRunner::fixed_bytes(const Config& config, const RunnerOptions& options) {
+  const int64_t rows = padded_rows(options.slots), ids = most_rows(options);
+  const int64_t rules = rows * static_cast<int64_t>(sizeof(ops::SampleRule)), seen = 2 * options.slots * config.vocab;
+  return static_cast<uint64_t>(4 * (ids + 4 * rows) + rules + seen + config.vocab + 2 * ids * config.hidden +
+                               4 * rows * config.vocab + 4096);
+}
+
 uint64_t BatchRunner::bytes_needed(const Config& config, const RunnerOptions& options) {
-  const int64_t rows = padded_rows(options.slots), ids = std::max(options.prefill_rows, rows);
-  const auto small = static_cast<uint64_t>(4 * (ids + 4 * rows) + config.vocab + 2 * ids * config.hidden + 4096);
-  return Slots::bytes_needed(config, options.slots, options.capacity, DType::bf16) + small +
-         static_cast<uint64_t>(rows * config.vocab * 4) +
-         batch_scratch_bytes(config, ids, options.slots, options.capacity);
+  return Slots::bytes_needed(config, options.slots, options.capacity, DType::bf16) + fixed_bytes(config, options) +
+         batch_scratch_bytes(config, most_rows(options), options.slots, options.capacity);
 }
 
 Result<std::unique_ptr<BatchRunner>> BatchRunner::create(Context& cx, const Weights& weights,
@@ -47,7 +63,7 @@ Status BatchRunner::reserve(std::span<const uint8_t> allowed) {
   NIBBLE_TRY(slots, Slots::create(c, cx_.device, options_.slots, options_.capacity,
                                   cx_.numeric == Numeric::exact ? DType::f32 : DType::bf16));
   slots_ = std::move(slots);
-  const int64_t rows = padded_rows(options_.slots), most = std::max(options_.prefill_rows, rows);
+  const int64_t rows = padded_rows(options_.slots), most = most_rows(options_);
   size_t used = 0;
   const auto place = [&](DType dtype, const Shape& shape) {
     const Tensor tensor(memory_.data() == nullptr ? nullptr : memory_.data() + used, dtype, shape, cx_.device);
@@ -62,6 +78,8 @@ Status BatchRunner::reserve(std::span<const uint8_t> allowed) {
     position_ = place(DType::i32, {rows});
     hidden_ = place(activation_type(cx_), {most, c.hidden});
     logits_ = place(DType::f32, {rows, c.vocab});
+    rules_ = place(DType::u8, {rows, sizeof(ops::SampleRule)});
+    seen_ = place(DType::u16, {options_.slots, c.vocab});
     if (!allowed.empty()) allowed_ = place(DType::u8, {c.vocab});
   };
   lay_out();
@@ -70,21 +88,18 @@ Status BatchRunner::reserve(std::span<const uint8_t> allowed) {
   lay_out();
   if (!allowed.empty()) {
     NIBBLE_CHECK(static_cast<int64_t>(allowed.size()) == c.vocab);
-    if (cx_.device.is_cuda()) {
-      cx_.stream->copy(allowed.data(), allowed_.raw(), allowed.size());
-    } else {
-      std::ranges::copy(allowed, allowed_.u8());
-    }
+    copy(std::as_bytes(allowed), allowed_);
   }
   if (!cx_.device.is_cuda()) return {};
   return cx_.arena.reserve(batch_scratch_bytes(c, most, options_.slots, options_.capacity));
 }
 
-void BatchRunner::copy(std::span<const int32_t> from, const Tensor& to) {
+void BatchRunner::copy(std::span<const std::byte> from, const Tensor& to) {
+  NIBBLE_CHECK(from.size() <= to.bytes());
   if (cx_.device.is_cuda()) {
-    cx_.stream->copy(from.data(), to.raw(), from.size_bytes());
+    cx_.stream->copy(from.data(), to.raw(), from.size());
   } else {
-    std::memcpy(to.raw(), from.data(), from.size_bytes());
+    std::memcpy(to.raw(), from.data(), from.size());
   }
 }
 
@@ -92,7 +107,7 @@ Status BatchRunner::wait() {
   return cx_.device.is_cuda() ? cx_.stream->wait() : Status();
 }
 
-Status BatchRunner::read(int64_t slot, int64_t position, std::span<const int32_t> ids) {
+Status BatchRunner::read(int64_t slot, int64_t position, std::span<const int32_t> ids, const ops::SampleRule& rule) {
   NIBBLE_CHECK(!ids.empty() && position + static_cast<int64_t>(ids.size()) <= options_.capacity);
   int64_t rows = 0;
   for (; !ids.empty(); ids = ids.subspan(static_cast<size_t>(rows)), position += rows) {
@@ -112,10 +127,27 @@ Status BatchRunner::read(int64_t slot, int64_t position, std::span<const int32_t
     Tensor hidden = hidden_.rows(0, rows);
     NIBBLE_RETURN_IF_ERROR(batch_forward(cx_, weights_, slots_, batch, ids_.rows(0, rows), hidden));
   }
-  Tensor logits = logits_.rows(0, 1), chosen = ids_.rows(0, 1), none;
+  Tensor logits = logits_.rows(0, 1);
   batch_head(cx_, weights_, hidden_.rows(rows - 1, rows), logits);
-  ops::argmax(cx_, logits, allowed_, chosen, none);
+  copy(bytes_of(rule), rules_);
+  choose(1, takes_likeliest(rule), {});
   return {};
+}
+
+Status BatchRunner::begin_output(int64_t slot, std::span<const int32_t> prompt) {
+  const Tensor row = seen_.rows(slot, slot + 1);
+  std::vector<uint16_t> marks(static_cast<size_t>(row.elements()));
+  for (const int32_t id : prompt) marks[static_cast<size_t>(id)] = ops::kSeenInPrompt;
+  copy(std::as_bytes(std::span(marks)), row);
+  return {};
+}
+
+// What follows row i of the logits takes the place of id i.
+void BatchRunner::choose(int64_t rows, bool likeliest, Tensor position) {
+  const Tensor logits = logits_.rows(0, rows);
+  Tensor ids = ids_.rows(0, rows), rules = rules_.rows(0, rows);
+  if (likeliest) return ops::argmax(cx_, logits, allowed_, ids, position);
+  ops::sample(cx_, logits, allowed_, rules, seen_, ids, position);
 }
 
 Status BatchRunner::set(std::span<const Speaker> speakers) {
@@ -123,6 +155,8 @@ Status BatchRunner::set(std::span<const Speaker> speakers) {
   NIBBLE_CHECK(count >= 1 && count <= options_.slots);
   rows_ = padded_rows(count);
   deepest_ = 0;
+  likeliest_ = true;
+  std::array<ops::SampleRule, kRows.back()> rules{};
   std::array<int32_t, kRows.back()> ids{}, slot{}, position{};
   std::array<int32_t, kRows.back() + 1> begin{};
   for (int64_t i = 0; i < rows_; ++i) {
@@ -134,6 +168,8 @@ Status BatchRunner::set(std::span<const Speaker> speakers) {
     ids[n] = speakers[n].id;
     slot[n] = static_cast<int32_t>(speakers[n].slot);
     position[n] = static_cast<int32_t>(speakers[n].position);
+    rules[n] = speakers[n].rule;
+    likeliest_ = likeliest_ && takes_likeliest(rules[n]);
     deepest_ = std::max(deepest_, speakers[n].position);
   }
   const auto rows = static_cast<size_t>(rows_);
@@ -141,6 +177,7 @@ Status BatchRunner::set(std::span<const Speaker> speakers) {
   copy({slot.data(), rows}, slot_);
   copy({position.data(), rows}, position_);
   copy({begin.data(), rows + 1}, begin_);
+  if (!likeliest_) copy(std::as_bytes(std::span(rules).first(rows)), rules_);
   return {};
 }
 
@@ -151,11 +188,10 @@ Status BatchRunner::run_step(int64_t rows, int64_t reach) {
                          .position = position_.rows(0, rows),
                          .longest = 1,
                          .reach = reach};
-  Tensor hidden = hidden_.rows(0, rows), logits = logits_.rows(0, rows), ids = ids_.rows(0, rows);
-  Tensor position = batch.position;
-  NIBBLE_RETURN_IF_ERROR(batch_forward(cx_, weights_, slots_, batch, ids, hidden));
+  Tensor hidden = hidden_.rows(0, rows), logits = logits_.rows(0, rows);
+  NIBBLE_RETURN_IF_ERROR(batch_forward(cx_, weights_, slots_, batch, ids_.rows(0, rows), hidden));
   batch_head(cx_, weights_, hidden, logits);
-  ops::argmax(cx_, logits, allowed_, ids, position);
+  choose(rows, likeliest_, batch.position);
   return {};
 }
 
@@ -166,7 +202,7 @@ Status BatchRunner::step() {
   if (!cx_.device.is_cuda() || !options_.graphs) {
     return run_step(rows_, reach);
   }
-  auto& graph = graphs_[{rows_, reach}];
+  auto& graph = graphs_[{rows_, reach, likeliest_}];
   if (graph == nullptr) {
     Status status;
     NIBBLE_TRY(captured, cx_.stream->capture([&] { status = run_step(rows_, reach); }));

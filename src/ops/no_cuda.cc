@@ -15,7 +15,7 @@ void linear_swiglu_cuda(Context&, const Tensor&, const Linear&, const Linear&, T
 size_t linears_scratch_bytes(int64_t, int64_t) {
   unsupported_device("linears");
 }
-Result<Linear> linear_to_device(Context&, const Linear&, std::vector<Buffer>&) {
+Result<Linear> linear_to_device(Context&, const Linear&, std::vector<Buffer>&, Upload*) {
   unsupported_device("linears");
 }
 void add_rms_norm_cuda(Context&, const Tensor&, const Tensor&, float, Tensor&, Tensor&) {
@@ -26,6 +26,9 @@ void embed_ids_cuda(Context&, const Tensor&, const Tensor&, Tensor&) {
 }
 void argmax_cuda(Context&, const Tensor&, const Tensor&, Tensor&, Tensor&) {
   unsupported_device("argmax");
+}
+void sample_cuda(Context&, const Tensor&, const Tensor&, Tensor&, Tensor&, Tensor&, Tensor&) {
+  unsupported_device("sample");
 }
 void gated_attention_cuda(Context&, const Batch&, const Tensor&, const Tensor&, const Tensor&,
                           const GatedAttentionWeights&, Tensor&, Tensor&, Tensor&) {

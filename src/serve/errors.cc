@@ -77,6 +77,10 @@ ApiError draining() {
   return {.status = 503, .type = "unavailable_error", .code = "draining", .message = "the server is shutting down"};
 }
 
+ApiError device_lost(std::string why) {
+  return {.status = 503, .type = "unavailable_error", .code = "device_lost", .message = std::move(why)};
+}
+
 ApiError internal_error(std::string message) {
   return {.status = 500, .type = "server_error", .code = "internal", .message = std::move(message)};
 }

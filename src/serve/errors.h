@@ -38,6 +38,8 @@ ApiError model_not_found(std::string_view model);
 ApiError context_overflow(int64_t n_prompt_tokens, int64_t n_ctx);
 ApiError queue_full();
 ApiError draining();
+/// The GPU failed; `why` may be told, as it says nothing of requests.
+ApiError device_lost(std::string why);
 ApiError internal_error(std::string message = "the server failed to answer this request");
 
 /// The error that stands for a status code of the HTTP layer itself (400, 413, 431, …).

@@ -60,6 +60,7 @@ std::optional<ApiError> generate(const std::shared_ptr<Service>& service, const 
   }
   --service->generating;
   if (status.code() == Code::unavailable) return queue_full();
+  if (status.code() == Code::device) return device_lost(status.message());
   if (n_prompt >= service->engine->info().context) return context_overflow(n_prompt, service->engine->info().context);
   spdlog::error("serve: the engine refused a request: {}", status.text());
   return status.code() == Code::not_found ? internal_error(status.message()) : internal_error();
@@ -72,6 +73,7 @@ ApiError engine_error(engine::Finish finish, const Status& error) {
     return {.status = 503, .type = "unavailable_error", .code = "queue_timeout", .message = error.message()};
   }
   spdlog::error("serve: the engine failed: {}", error.text());
+  if (error.code() == Code::device || error.code() == Code::out_of_memory) return device_lost(error.message());
   return internal_error();
 }
 

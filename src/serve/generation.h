@@ -26,8 +26,8 @@ class GenerationListener {
   virtual void on_finish(engine::Finish finish, const engine::Usage& usage, const Status& error) = 0;
 };
 
-/// Queues the request, from any thread. On an error the listener hears nothing: queue_full, context_overflow, internal
-/// (with the cause where a replay has no reply for the request).
+/// Queues the request, from any thread. On an error the listener hears nothing: queue_full, context_overflow,
+/// device_lost, internal (with the cause where a replay has no reply for the request).
 std::optional<ApiError> generate(const std::shared_ptr<Service>& service, const std::shared_ptr<Exchange>& exchange,
                                  engine::Request request, std::shared_ptr<GenerationListener> listener);
 

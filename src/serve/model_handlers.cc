@@ -38,7 +38,8 @@ std::optional<ApiError> get_model(const std::shared_ptr<Service>& service, const
   return std::nullopt;
 }
 
-std::optional<ApiError> health(const std::shared_ptr<Service>&, const std::shared_ptr<Exchange>& exchange) {
+std::optional<ApiError> health(const std::shared_ptr<Service>& service, const std::shared_ptr<Exchange>& exchange) {
+  if (const Status status = service->engine->health(); !status.ok()) return device_lost(status.message());
   exchange->respond(json_response({{"status", "ok"}}));
   return std::nullopt;
 }

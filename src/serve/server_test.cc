@@ -166,6 +166,25 @@ TEST_F(ServerTest, AFaultOfTheEngineIs500AndOthersLive) {
   EXPECT_EQ(post(kChat, chat().dump()).status, 200);
 }
 
+TEST_F(ServerTest, ALostGpuIs503WithTheReason) {
+  start();
+  const Status lost(Code::device, "cuda:0: attention: an illegal memory access was encountered");
+  engine_->say(Script{.finish = engine::Finish::error, .error = lost});
+  const net::HttpResponse first = post(kChat, chat().dump());  // in which it is lost
+  expect_error(first, 503, "unavailable_error", "device_lost");
+  EXPECT_NE(first.body.find("illegal memory access"), std::string::npos);
+  EXPECT_EQ(get("/health").status, 200);
+
+  engine_->lose(lost);
+  for (const bool stream : {false, true}) {
+    const net::HttpResponse later = post(kChat, chat({{"stream", stream}}).dump());
+    expect_error(later, 503, "unavailable_error", "device_lost");
+    EXPECT_NE(later.body.find("illegal memory access"), std::string::npos);
+  }
+  expect_error(get("/health"), 503, "unavailable_error", "device_lost");
+  EXPECT_EQ(get("/v1/models").status, 200) << "what needs no GPU is still answered";
+}
+
 // The engine must see the cancellation of a request whose client leaves, wherever the request is.
 class Leaving : public ServerTest {
  protected:

@@ -4,10 +4,14 @@
 #include <fstream>
 
 #include "tensor/device.h"
+#include "tensor/failure_cuda.h"
 #include "tensor/probe_cuda.h"
 
 namespace nibble {
 namespace {
+
+constexpr const char* kMemoryHint =
+    "a smaller --context, fewer --slots or --memory-limit; nvidia-smi shows who holds the rest";
 
 // On a machine whose GPU shares its memory the driver counts the page cache as used; the kernel knows better.
 uint64_t available_memory() {
@@ -21,23 +25,47 @@ uint64_t available_memory() {
 }
 
 Status not_ready(cudaError_t error, int index) {
-  switch (error) {
+  return cuda_failure(error, {DeviceKind::cuda, index}, "open");
+}
+
+std::string driver_found() {
+  int version = 0;
+  if (cudaDriverGetVersion(&version) != cudaSuccess || version == 0) return "none";
+  return fmt::format("one for {}.{}", version / 1000, version % 1000 / 10);
+}
+
+}  // namespace
+
+Status cuda_failure(int error, Device device, std::string_view what) {
+  const auto code = static_cast<cudaError_t>(error);
+  switch (code) {
     case cudaErrorNoDevice:
     case cudaErrorInvalidDevice:
-      return unavailable("--device cuda:{}: no such GPU here", index)
+      return unavailable("--device cuda:{}: no such GPU here", device.index)
           .with_hint("nvidia-smi -L lists them; --device cpu runs without");
     case cudaErrorInsufficientDriver:
     case cudaErrorStubLibrary:
     case cudaErrorInitializationError:
-      return unavailable("--device cuda: expected a driver for CUDA {}.{}, found an older one or none",
-                         CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10)
+    case cudaErrorSystemDriverMismatch:
+      return unavailable("--device cuda: expected a driver for CUDA {}.{}, found {}", CUDART_VERSION / 1000,
+                         CUDART_VERSION % 1000 / 10, driver_found())
           .with_hint("update the NVIDIA driver (580 or later for CUDA 13), or use --device cpu");
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidDeviceFunction:
+    case cudaErrorUnsupportedPtxVersion:
+      return unsupported("cuda:{}: {}: no kernel for this GPU in this build", device.index, what)
+          .with_hint("build with -DCMAKE_CUDA_ARCHITECTURES for it (nvidia-smi --query-gpu=compute_cap)");
+    case cudaErrorMemoryAllocation:
+      return out_of_memory("cuda:{}: {}: {}", device.index, what, cudaGetErrorString(code)).with_hint(kMemoryHint);
+    case cudaErrorDevicesUnavailable:
+      return unavailable("cuda:{}: {}: {}", device.index, what, cudaGetErrorString(code))
+          .with_hint("another process holds the GPU alone; nvidia-smi shows which");
     default:
-      return unavailable("--device cuda:{}: {}", index, cudaGetErrorString(error));
+      return Status(Code::device, fmt::format("cuda:{}: {}: {} ({})", device.index, what, cudaGetErrorString(code),
+                                              cudaGetErrorName(code)))
+          .with_hint("the GPU's state is lost: start nibble again; dmesg and nvidia-smi say more");
   }
 }
-
-}  // namespace
 
 Result<DeviceInfo> open_device(Device device) {
   NIBBLE_CHECK(device.is_cuda());
@@ -82,7 +110,7 @@ Result<std::byte*> cuda_allocate(Device device, size_t bytes) {
   return out_of_memory("cuda:{}: expected {:.2f} GiB, {:.2f} of {:.2f} GiB are free", device.index,
                        static_cast<double>(bytes) / 0x1p30, static_cast<double>(free_bytes) / 0x1p30,
                        static_cast<double>(total) / 0x1p30)
-      .with_hint("a smaller --context, fewer --slots or --memory-limit; nvidia-smi shows who holds the rest");
+      .with_hint(kMemoryHint);
 }
 
 void cuda_free(std::byte* p) {

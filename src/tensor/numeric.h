@@ -50,6 +50,15 @@ NIBBLE_HD inline float mul_rn(float a, float b) {
 #endif
 }
 
+/// fl(a + b), never fused with a multiplication before it.
+NIBBLE_HD inline float add_rn(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return __fadd_rn(a, b);
+#else
+  return a + b;
+#endif
+}
+
 NIBBLE_HD inline float bf16_to_f32(uint16_t x) {
   return f32_from_bits(static_cast<uint32_t>(x) << 16);
 }

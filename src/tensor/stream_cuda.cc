@@ -1,6 +1,7 @@
 #include <cuda_runtime_api.h>
 
 #include "tensor/device.h"
+#include "tensor/failure_cuda.h"
 #include "tensor/stream.h"
 
 namespace nibble {
@@ -72,10 +73,7 @@ class CudaStream final : public Stream {
 
   void note(int error, const char* op) override {
     if (error == cudaSuccess || !error_.ok()) return;
-    const auto code = static_cast<cudaError_t>(error);
-    error_ = Status(Code::device, fmt::format("cuda:{}: {}: {} ({})", device_.index, op, cudaGetErrorString(code),
-                                              cudaGetErrorName(code)))
-                 .with_hint("the GPU's state is lost: start nibble again; dmesg and nvidia-smi say more");
+    error_ = cuda_failure(error, device_, op);
   }
 
  private:
@@ -94,7 +92,7 @@ Result<std::unique_ptr<Stream>> Stream::open(Device device) {
   cudaError_t error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
   if (error == cudaSuccess) error = cudaEventCreate(&begin);
   if (error == cudaSuccess) error = cudaEventCreate(&end);
-  if (error != cudaSuccess) return Status(Code::device, fmt::format("{}: {}", info.name, cudaGetErrorString(error)));
+  if (error != cudaSuccess) return cuda_failure(error, device, info.name);
   return std::unique_ptr<Stream>(std::make_unique<CudaStream>(device, stream, begin, end));
 }
 
@@ -102,7 +100,9 @@ Result<PinnedBuffer> PinnedBuffer::allocate(size_t bytes) {
   void* p = nullptr;
   if (const cudaError_t error = cudaMallocHost(&p, bytes); error != cudaSuccess) {
     cudaGetLastError();
-    return out_of_memory("pinned memory: {} bytes: {}", bytes, cudaGetErrorString(error));
+    return out_of_memory("pinned memory: expected {:.2f} GiB: {}", static_cast<double>(bytes) / 0x1p30,
+                         cudaGetErrorString(error))
+        .with_hint("the machine has too little free memory, or ulimit -l allows no more");
   }
   PinnedBuffer buffer;
   buffer.data_.reset(static_cast<std::byte*>(p));

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/rng.h"
+#include "gate/divergence.h"
 #include "io/jsonl.h"
 #include "io/safetensors.h"
 #include "ops/loss/kl.h"
@@ -118,6 +119,71 @@ TEST_F(CudaModel, DivergesLittleFromTheExactCpu) {
   const double mean = sum / static_cast<double>(tokens);
   RecordProperty("mean_kl", std::to_string(mean));
   EXPECT_LT(mean, 2e-4);
+}
+
+// What `nibble eval --device cuda` measures beside what it measures on the CPU.
+TEST_F(CudaModel, EvalJudgesAsOnTheCpu) {
+  const checkpoint::LoadedModel reference = load(kTinyVoice);
+  checkpoint::LoadedModel quantized = load(kTinyVoice);
+  quantize_in_place(host_, quantized.weights, Scales::tied);
+  auto some = chats();
+  some.resize(std::min<size_t>(some.size(), 40));
+  const auto cpu = gate::measure_divergence(host_, reference.weights, quantized.weights, some, {});
+  const auto gpu = gate::measure_divergence(host_, reference.weights, quantized.weights, some, {}, &device_->cx);
+  ASSERT_TRUE(gpu.ok()) << gpu.status().text();
+  RecordProperty("kl_cpu", std::to_string(cpu->mean_kl));
+  RecordProperty("kl_gpu", std::to_string(gpu->mean_kl));
+  EXPECT_EQ(gpu->tokens, cpu->tokens);
+  EXPECT_NEAR(gpu->mean_kl, cpu->mean_kl, 2e-4 + 0.1 * cpu->mean_kl);
+  EXPECT_NEAR(gpu->perplexity_a, cpu->perplexity_a, 0.01 * cpu->perplexity_a);
+  EXPECT_NEAR(gpu->perplexity_b, cpu->perplexity_b, 0.01 * cpu->perplexity_b);
+  EXPECT_NEAR(gpu->top1, cpu->top1, 0.015);
+}
+
+// Drawn ids depend on the logits that a GPU rounds; who speaks beside whom, and graphs, must not change them.
+TEST_F(CudaModel, DrawnRepliesAreTheirOwn) {
+  const checkpoint::LoadedModel host = load(kTinyVoice);
+  DeviceModel model(*device_, host.weights);
+  const auto prompts = chats();
+  const auto rule_of = [](int64_t i) {
+    ops::SampleRule rule{.temperature = i % 3 == 0 ? 0.0f : 0.7f + 0.1f * static_cast<float>(i % 5), .seed = 9};
+    if (i % 2 == 1) rule.top_p = 0.9f;
+    if (i % 4 == 2) rule.top_k = 20;
+    return rule;
+  };
+  const auto speak = [&](int64_t first, int64_t count, bool graphs) {
+    const model::RunnerOptions options{.slots = count, .capacity = 1024, .graphs = graphs};
+    auto runner = std::move(model::BatchRunner::create(device_->cx, model.weights, options)).value();
+    std::vector<std::vector<int32_t>> said(static_cast<size_t>(count));
+    std::vector<model::Speaker> speakers;
+    for (int64_t i = 0; i < count; ++i) {
+      auto ids = prompts[static_cast<size_t>(first + i)];
+      ids.resize(std::min<size_t>(ids.size(), 100));
+      auto& mine = said[static_cast<size_t>(i)];
+      ops::SampleRule rule = rule_of(first + i);
+      if ((first + i) % 5 == 4) {  // repeats itself less
+        rule.seen = static_cast<int32_t>(i);
+        rule.frequency = 0.5f;
+        EXPECT_TRUE(runner->begin_output(i, ids).ok());
+      }
+      EXPECT_TRUE(runner->read(i, 0, ids, rule).ok());
+      EXPECT_TRUE(runner->chosen(std::span(&mine.emplace_back(), 1)).ok());
+      ++rule.position;
+      speakers.push_back({i, static_cast<int64_t>(ids.size()), mine[0], rule});
+    }
+    EXPECT_TRUE(runner->set(speakers).ok());
+    std::vector<int32_t> ids(said.size());
+    for (int step = 0; step < 12; ++step) {
+      EXPECT_TRUE(runner->step().ok());
+      EXPECT_TRUE(runner->chosen(ids).ok());
+      for (size_t i = 0; i < said.size(); ++i) said[i].push_back(ids[i]);
+    }
+    return said;
+  };
+  std::vector<std::vector<int32_t>> alone;
+  for (int64_t i = 0; i < 16; ++i) alone.push_back(speak(i, 1, i % 2 == 0)[0]);
+  EXPECT_EQ(speak(0, 16, true), alone);
+  EXPECT_EQ(speak(0, 16, false), alone);
 }
 
 TEST_F(CudaModel, GreedyRepliesWhereTheMarginAllows) {

@@ -54,6 +54,15 @@ class ScriptedEngine : public engine::Engine {
     say(Script{std::move(pieces), finish});
   }
   void set_max_queue(size_t n) { max_queue_ = n; }
+  /// From now on every request is refused with it.
+  void lose(Status why) {
+    const std::lock_guard lock(mutex_);
+    lost_ = std::move(why);
+  }
+  Status health() const override {
+    const std::lock_guard lock(mutex_);
+    return lost_;
+  }
 
   engine::Request last_request() {
     const std::lock_guard lock(mutex_);
@@ -67,6 +76,7 @@ class ScriptedEngine : public engine::Engine {
 
   Status submit(engine::Request request, engine::Callback callback) override {
     const std::lock_guard lock(mutex_);
+    if (!lost_.ok()) return lost_;
     if (queue_.size() >= max_queue_) return unavailable("queue: expected at most {} requests", max_queue_.load());
     if (static_cast<int64_t>(request.prompt.size()) >= info_.context) return invalid_argument("prompt: too long");
     last_ = request;
@@ -174,6 +184,7 @@ class ScriptedEngine : public engine::Engine {
   std::deque<Job> queue_;
   std::deque<Script> scripts_;
   engine::Request last_;
+  Status lost_;
   std::atomic<size_t> max_queue_{64};
   std::atomic<bool> stop_{false}, running_{false};
   std::atomic<double> cancelled_at_{0};

@@ -1,6 +1,7 @@
 #include "ops/linear/linears.h"
 
 #include "ops/linear/linears_backends.h"
+#include "ops/linear/nvfp4_fragment.h"
 #include "tensor/dispatch.h"
 
 namespace nibble::ops {
@@ -18,6 +19,13 @@ void linear_swiglu(Context& cx, const Tensor& x, const Linear& gate, const Linea
   NIBBLE_CHECK(x.rank() == 2 && gate.in == x.dim(1) && up.in == gate.in && up.out == gate.out);
   NIBBLE_CHECK(y.shape() == Shape({x.dim(0), gate.out}) && y.device() == x.device());
   if (x.dim(0) > 0) NIBBLE_DISPATCH(x.device(), linear_swiglu, cx, x, gate, up, y);
+}
+
+size_t linear_device_bytes(const Linear& w) {
+  if (w.format == WeightFormat::nvfp4) {
+    return static_cast<size_t>(tiles_of(w.out) * pairs_of(w.in) * (kPairCodeBytes + kPairScaleBytes));
+  }
+  return w.weight.bytes() + (w.channel_scale.empty() ? 0 : w.channel_scale.bytes());
 }
 
 }  // namespace nibble::ops

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "ops/linear/linear.h"
+#include "tensor/upload.h"
 
 namespace nibble::ops {
 
@@ -41,8 +42,11 @@ void linear_swiglu(Context& cx, const Tensor& x, const Linear& gate, const Linea
 size_t linears_scratch_bytes(int64_t T, int64_t largest_in);
 
 /// The weight as the GPU of `cx` holds it (ops/linear/nvfp4_fragment.h, nvfp4_operand.h), in memory that `buffers` owns
-/// from then on. `unsupported` for what has no GPU kernel: rounded inputs other than those of NVFP4 weights to NVFP4 on
-/// compute capability 12, a low-rank branch, f32 weights, in % 16 != 0.
-Result<Linear> linear_to_device(Context& cx, const Linear& w, std::vector<Buffer>& buffers);
+/// from then on; it travels by `upload`, or without one by the stream alone. `unsupported` for what has no GPU kernel:
+/// rounded inputs other than those of NVFP4 weights to NVFP4 on compute capability 12, a low-rank branch, f32 weights,
+/// in % 16 != 0.
+Result<Linear> linear_to_device(Context& cx, const Linear& w, std::vector<Buffer>& buffers, Upload* upload = nullptr);
+/// The bytes that this takes there.
+size_t linear_device_bytes(const Linear& w);
 
 }  // namespace nibble::ops

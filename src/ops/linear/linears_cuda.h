@@ -15,7 +15,8 @@ void many_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> 
 /// row alone.
 void block_scaled_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);
 /// An NVFP4 weight packed for the GPU, as nvfp4_operand.h says or as nvfp4_fragment.h does.
-Result<Linear> nvfp4_to_device(Context& cx, const Linear& w, bool as_operand, std::vector<Buffer>& buffers);
+Result<Linear> nvfp4_to_device(Context& cx, const Linear& w, bool as_operand, std::vector<Buffer>& buffers,
+                               Upload* upload = nullptr);
 /// Tensor cores multiply NVFP4 with NVFP4: compute capability 12.
 bool has_block_scaled_products(Device device);
 /// What block_scaled_cuda takes from cx.arena.

@@ -64,17 +64,22 @@ Status refused(const char* what) {
   return unsupported("--device cuda: {}", what);
 }
 
-Result<Tensor> copy_to_device(Context& cx, const Tensor& host, std::vector<Buffer>& buffers) {
+void copy(Context& cx, Upload* upload, const Tensor& host, const Tensor& on_device) {
+  upload != nullptr ? upload->copy(host, on_device) : cx.stream->copy(host, on_device);
+}
+
+Result<Tensor> copy_to_device(Context& cx, Upload* upload, const Tensor& host, std::vector<Buffer>& buffers) {
   NIBBLE_TRY(buffer, Buffer::on(cx.device, host.bytes()));
   const Tensor on_device = buffer.tensor(host.dtype(), host.shape());
-  cx.stream->copy(host, on_device);
+  copy(cx, upload, host, on_device);
   buffers.push_back(std::move(buffer));
   return on_device;
 }
 
 }  // namespace
 
-Result<Linear> nvfp4_to_device(Context& cx, const Linear& w, bool as_operand, std::vector<Buffer>& buffers) {
+Result<Linear> nvfp4_to_device(Context& cx, const Linear& w, bool as_operand, std::vector<Buffer>& buffers,
+                               Upload* upload) {
   Linear out = w;
   const int64_t tiles = tiles_of(w.out), pairs = pairs_of(w.in);
   NIBBLE_TRY(codes, Buffer::on(cx.device, static_cast<size_t>(tiles * pairs * kPairCodeBytes)));
@@ -88,8 +93,8 @@ Result<Linear> nvfp4_to_device(Context& cx, const Linear& w, bool as_operand, st
     const Arena::Scope scope(cx.arena);
     const int64_t rows = std::min(slab_rows, w.out - row);
     const Tensor c = cx.arena.take(DType::u8, {rows, w.in / 2}), s = cx.arena.take(DType::f8e4m3, {rows, w.in / 16});
-    cx.stream->copy(w.weight.rows(row, row + rows), c);
-    cx.stream->copy(w.block_scale.rows(row, row + rows), s);
+    copy(cx, upload, w.weight.rows(row, row + rows), c);
+    copy(cx, upload, w.block_scale.rows(row, row + rows), s);
     const int64_t threads = tiles_of(rows) * pairs * 2 * 32;
     launch(cx, "pack", as_operand ? pack_operand : pack, dim3(static_cast<unsigned>((threads + 255) / 256)), dim3(256),
            0, c.u8(), s.u8(), static_cast<int>(rows), static_cast<int>(w.in), row / kTileRows, out.weight.u8(),
@@ -100,7 +105,7 @@ Result<Linear> nvfp4_to_device(Context& cx, const Linear& w, bool as_operand, st
   return out;
 }
 
-Result<Linear> linear_to_device(Context& cx, const Linear& w, std::vector<Buffer>& buffers) {
+Result<Linear> linear_to_device(Context& cx, const Linear& w, std::vector<Buffer>& buffers, Upload* upload) {
   const bool block_scaled = w.format == WeightFormat::nvfp4 && w.inputs != InputRounding::none &&
                             w.inputs != InputRounding::fp8 && has_block_scaled_products(cx.device);
   if (w.inputs != InputRounding::none && !block_scaled) {
@@ -112,15 +117,15 @@ Result<Linear> linear_to_device(Context& cx, const Linear& w, std::vector<Buffer
   if (w.in % 16 != 0) return refused("a linear whose inputs are not a multiple of 16").with_hint("use --device cpu");
   if (w.format != WeightFormat::nvfp4) {
     Linear out = w;
-    NIBBLE_TRY(weight, copy_to_device(cx, w.weight, buffers));
+    NIBBLE_TRY(weight, copy_to_device(cx, upload, w.weight, buffers));
     out.weight = weight;
     if (!w.channel_scale.empty()) {
-      NIBBLE_TRY(scales, copy_to_device(cx, w.channel_scale, buffers));
+      NIBBLE_TRY(scales, copy_to_device(cx, upload, w.channel_scale, buffers));
       out.channel_scale = scales;
     }
     return out;
   }
-  return nvfp4_to_device(cx, w, block_scaled, buffers);
+  return nvfp4_to_device(cx, w, block_scaled, buffers, upload);
 }
 
 }  // namespace nibble::ops
