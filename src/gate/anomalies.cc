@@ -17,6 +17,11 @@ namespace {
 
 constexpr size_t kSnippetBytes = 200;
 
+// The families that are no patterns.
+constexpr std::string_view kFamilies[] = {"encoding",        "repetition",   "prompt_leak",   "wrong_name",
+                                          "hidden_thinking", "stream_order", "truncated",     "tool_loop",
+                                          "empty",           "stuck",        "unmatched_tool"};
+
 void add(std::vector<Anomaly>& out, const std::vector<text::Detection>& hits, bool warning = false) {
   for (const text::Detection& hit : hits) out.push_back({hit.detector, hit.snippet, warning});
 }
@@ -34,6 +39,12 @@ std::string canonical(const ToolCall& call) {
 }
 
 }  // namespace
+
+bool is_detector(std::string_view name) {
+  const std::string_view family = name.substr(0, name.find('.'));
+  return text::detector_family(name) ||
+         std::find(std::begin(kFamilies), std::end(kFamilies), family) != std::end(kFamilies);
+}
 
 Result<Detectors> Detectors::make(const Recipe& recipe, bool thinking_off, bool foreign) {
   NIBBLE_TRY(encoding, text::EncodingCheck::for_scripts(recipe.scripts));

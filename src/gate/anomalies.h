@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -10,6 +11,9 @@
 #include "text/encoding_check.h"
 
 namespace nibble::gate {
+
+/// Whether a detector or a family of that name is there: one of text/detect.h, or one that Detectors finds.
+bool is_detector(std::string_view name);
 
 /// What the detectors must know of a run and of a case. Safe from any thread after it is made.
 class Detectors {

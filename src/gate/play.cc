@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <thread>
 
 #include "base/clock.h"
@@ -41,7 +42,8 @@ class Play {
       NIBBLE_RETURN_IF_ERROR(pause(turn.pause_ms, endpoint_.options().cancel));
       PlayedTurn& played = record.turns.emplace_back();
       played.user = turn.user;
-      const Status status = play_turn(turn, played);
+      std::optional<std::string> context;
+      const Status status = play_turn(turn, played, context);
       const bool server = status.code() == Code::unavailable || status.code() == Code::invalid_argument ||
                           status.code() == Code::corrupt;
       if (server && asking_) {
@@ -52,13 +54,15 @@ class Play {
       const PlayedTurn* before = record.turns.size() < 2 ? nullptr : &record.turns[record.turns.size() - 2];
       NIBBLE_TRY(anomalies, detectors_.of_turn(played, before));
       played.anomalies.insert(played.anomalies.end(), anomalies.begin(), anomalies.end());
+      if (context) NIBBLE_RETURN_IF_ERROR(judge(turn, played, *context));
       if (aborted_ || (!played.passed() && !play_on)) return {};
     }
     return {};
   }
 
  private:
-  Status play_turn(const Turn& turn, PlayedTurn& played) {
+  // `ended_by`: what was said before the reply that ends the turn, where one did.
+  Status play_turn(const Turn& turn, PlayedTurn& played, std::optional<std::string>& ended_by) {
     MockTools tools(turn.mocks);
     request_.messages.push_back({{"role", "user"}, {"content", turn.user}});
     request_.interrupt_after_chars = turn.interrupt_after_chars;
@@ -72,13 +76,16 @@ class Play {
       }
       NIBBLE_TRY(said, std::move(answer));
       asking_ = false;
-      const std::string context = context_text(request_.messages);
+      std::string context = context_text(request_.messages);
       request_.messages.push_back(assistant_message(said.reply));
       PlayedMessage& message = played.messages.emplace_back();
       message.said = std::move(said);
       NIBBLE_TRY(anomalies, detectors_.of_message(message, system_, context));
       message.anomalies = std::move(anomalies);
-      if (message.said.reply.calls.empty() || turn.one_reply) return judge(turn, played, context);
+      if (message.said.reply.calls.empty() || turn.one_reply) {
+        ended_by = std::move(context);
+        return {};
+      }
       NIBBLE_RETURN_IF_ERROR(answer_calls(tools, message, played));
       if (round == Detectors::kMaxRounds) {
         played.failures.push_back(

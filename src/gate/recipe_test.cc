@@ -117,6 +117,8 @@ TEST_F(RecipeTest, SaysWhatIsWrong) {
   };
   EXPECT_EQ(error("\"must\"", "\"mustt\"").substr(0, 60),
             "a.gate: a.1: turn 1: expect: expected a key among must, must");
+  EXPECT_EQ(error("{\"must\"", "{\"detectors\": [\"mdd\"], \"must\""),
+            "a.gate: a.1: turn 1: expect: detectors: expected the name of one, got \"mdd\"");
   EXPECT_EQ(error("{user}.\",", "{usr}.\","), "a.gate: expected a word of the persona (user), got {usr}");
   EXPECT_EQ(error("a.2", "a.1"), "r: expected ids that differ, got a.1 twice");
   EXPECT_EQ(error("[\"g\"]", "[\"x\"]"), "a.1: gates: expected a gate of r, got x");
