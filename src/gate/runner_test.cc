@@ -299,6 +299,25 @@ TEST(Gate, AServerThatDoesNotAnswerIsAnErrorOfTheRun) {
   EXPECT_EQ(refusing.requests(), 5);
 }
 
+// Headers, and then nothing: the time that a first token may take ends the wait, and no answer is an error.
+TEST(Gate, AStallAfterTheHeadersIsAnErrorOfTheRun) {
+  ScriptedServer server(perfect, 3);
+  test::LoopbackServer silent([](const auto&, test::LoopbackConnection& connection) {
+    connection.send(test::kStreamHead);
+    connection.wait_for_client();
+  });
+  Side side = server.side();
+  side.endpoint.retries = 1;
+  side.endpoint.first_token_s = side.endpoint.idle_s = 0.1;
+  side.endpoint.url = silent.url();
+  const Report report = run(server, side).report;
+  EXPECT_EQ(report.errors, 3);
+  EXPECT_EQ(report.retries, 3);
+  EXPECT_EQ(report.overall.cases, 3);
+  EXPECT_EQ(report.overall.passed, 0);
+  EXPECT_EQ(report.exit_code(), 2);
+}
+
 TEST(Gate, StopsAfterManyErrorsInARow) {
   ScriptedServer server(perfect, 60);
   Side side = server.side();
