@@ -76,6 +76,11 @@ class Session {
     if (flags_.baseline.empty() && flags_.fail_on_regression) {
       return invalid_argument("{}: --fail-on-regression belongs to --baseline", flags_.command);
     }
+    const bool two_runs = flags_.hardened || !flags_.against.empty();
+    if (two_runs && !(flags_.baseline.empty() && flags_.save_baseline.empty())) {
+      return invalid_argument("{}: --baseline and --save-baseline are of one run, and not for --against and --hardened",
+                              flags_.command);
+    }
     count_repeats();
     flags_.run.jobs = flags_.jobs > 0 ? flags_.jobs : flags_.report.judge_latency ? 1 : kJobs;
     flags_.report.repeats = flags_.run.repeats;
