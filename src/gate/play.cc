@@ -26,8 +26,7 @@ class Play {
  public:
   Play(ChatEndpoint& endpoint, const Case& one, const Detectors& detectors, const PlayOptions& options, int repeat)
       : endpoint_(endpoint), case_(one), detectors_(detectors) {
-    system_ = one.system;
-    if (!options.hardening.empty()) system_ += (system_.empty() ? "" : "\n\n") + options.hardening;
+    system_ = hardened(one.system, options.hardening);
     request_.tools = one.tools;
     request_.params = one.params;
     request_.params["seed"] = options.seed + repeat - 1;
@@ -48,6 +47,7 @@ class Play {
                           status.code() == Code::corrupt;
       if (server && asking_) {
         record.error = status.text();
+        played.anomalies.push_back({"http", status.message()});
         return {};
       }
       NIBBLE_RETURN_IF_ERROR(status);
@@ -123,6 +123,10 @@ class Play {
 };
 
 }  // namespace
+
+std::string hardened(const std::string& system, const std::string& hardening) {
+  return system + (system.empty() || hardening.empty() ? "" : "\n\n") + hardening;
+}
 
 std::string case_key(const Case& one, const PlayOptions& options, int repeat, const std::string& model,
                      const std::string& recipe_hash) {

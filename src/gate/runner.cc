@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/rng.h"
+#include "base/sha256.h"
 #include "gate/redact.h"
 #include "io/jsonl.h"
 
@@ -30,6 +31,8 @@ Json header_of(const Recipe& recipe, const Side& side, const RunOptions& options
                  {"server", side.server},
                  {"params", recipe.params},
                  {"hardening", side.play.hardening},
+                 {"prompt_hash", prompt_hash(recipe, side.play)},
+                 {"nibble", options.version},
                  {"seed", side.play.seed},
                  {"temperature", side.play.temperature},
                  {"repeats", options.repeats},
@@ -45,6 +48,10 @@ struct Job {
 };
 
 }  // namespace
+
+std::string prompt_hash(const Recipe& recipe, const PlayOptions& play) {
+  return sha256_of(hardened(recipe.system, play.hardening));
+}
 
 Result<CaseRecord> Records::get(const std::string& case_id, int repeat) const {
   const std::pair<std::string, int> key{case_id, repeat};

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "base/sha256.h"
 #include "gate/mocks.h"
 #include "tests/support/chat_server.h"
 #include "tests/support/temporary_folder.h"
@@ -313,6 +314,7 @@ TEST(Gate, AStallAfterTheHeadersIsAnErrorOfTheRun) {
   const Report report = run(server, side).report;
   EXPECT_EQ(report.errors, 3);
   EXPECT_EQ(report.retries, 3);
+  EXPECT_EQ(report.anomalies, (std::map<std::string, int64_t>{{"http", 3}}));
   EXPECT_EQ(report.overall.cases, 3);
   EXPECT_EQ(report.overall.passed, 0);
   EXPECT_EQ(report.exit_code(), 2);
@@ -355,6 +357,7 @@ TEST(Gate, ShardsMergeIntoTheWholeRun) {
   const auto merged = merge_logs(server.recipe(), logs, folder / "run.jsonl");
   ASSERT_TRUE(merged.ok()) << merged.status().text();
   EXPECT_EQ(merged->header["model"], "scripted");
+  EXPECT_EQ(merged->header["prompt_hash"], sha256_of(server.recipe().system));
   const auto timeless = [&](const Records& records) {
     Json json = to_json(report_of(server.recipe(), records, {}).value());
     json.erase("latency");

@@ -54,7 +54,8 @@ std::string two_behaviours(const Scratch& dir) {
     gates.push_back(kept ? Json{{"id", gate.id}, {"metric", "rate"}, {"op", ">="}, {"threshold", 0}}
                          : Json{{"id", gate.id}, {"off", true}});
   }
-  const Json recipe = {{"extends", "companion"}, {"gates", gates}, {"cases", {"concise.gate", "factual.gate"}}};
+  const Json recipe = {
+      {"name", "two"}, {"extends", "companion"}, {"gates", gates}, {"cases", {"concise.gate", "factual.gate"}}};
   std::ofstream(dir / "two.json") << gate::dump(recipe);
   return (dir / "two.json").string();
 }
@@ -167,6 +168,88 @@ TEST(GateCommand, ARegressionFailsWhereItIsAskedTo) {
     EXPECT_NE(refused.err.find("baseline"), std::string::npos) << refused.err;
   }
   EXPECT_FALSE(std::filesystem::exists(dir / "new.json"));
+}
+
+// Latency is judged where the server's hardware is what the recipe names; what a run was is in its report.
+TEST(GateCommand, LatencyIsJudgedOnTheHardwareThatTheRecipeNames) {
+  const Scratch dir;
+  Json gates = Json::array();
+  for (const gate::Gate& gate : companion().gates) {
+    if (!gate.id.starts_with("ttft")) gates.push_back({{"id", gate.id}, {"off", true}});
+  }
+  const Json recipe = {{"extends", "companion"}, {"hardware", "GB10"}, {"gates", gates}, {"cases", {"long_talk.gate"}}};
+  std::ofstream(dir / "speed.json") << gate::dump(recipe);
+  const ReplayServer server(right());
+  const auto run = [&](const std::vector<std::string>& flags) {
+    const Outcome outcome =
+        nibble_command(gate_of(server, words({"--recipe", (dir / "speed.json").string(), "--json"}, flags)));
+    EXPECT_NE(outcome.exit_code, 2) << outcome.err;
+    return parse_json(outcome.out, "report", {.max_keys = 1 << 20}).value();
+  };
+  const auto judged = [](const Json& report) { return report["gates"][0]["verdict"] != "not_judged"; };
+  const Json here = run({"--hardware", "NVIDIA GB10, 128 GB"});
+  EXPECT_TRUE(judged(here));
+  EXPECT_EQ(here["run"]["hardware"], "NVIDIA GB10, 128 GB");
+  EXPECT_EQ(here["run"]["jobs"], 1);
+  EXPECT_EQ(here["run"]["prompt_hash"].get<std::string>().size(), 64u);
+  EXPECT_TRUE(here["run"]["git"].is_string());
+  EXPECT_FALSE(judged(run({"--hardware", "NVIDIA H200"})));
+  EXPECT_FALSE(judged(run({})));
+  EXPECT_TRUE(judged(run({"--judge-latency"})));
+}
+
+TEST(GateCommand, ExplainsWhatItFound) {
+  const Scratch dir;
+  const ReplayServer server(
+      GoodScript::of(companion(), "concise", [](const gate::Case&, size_t, GoodScript::Messages& messages) {
+        messages.back().text = "**Well.** " + messages.back().text;
+      }).text("Yes."));
+  const Outcome outcome = nibble_command(gate_of(server, {"--recipe", two_behaviours(dir), "--explain"}));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find(", turn 1: md.bold at 0-9: **Well.**\n"), std::string::npos) << outcome.out;
+}
+
+// What gate keeps of its runs, and what is told of them.
+TEST(RunsCommand, ListsComparesAndExports) {
+  const Scratch dir;
+  const std::string recipe = two_behaviours(dir), store = (dir / "runs").string();
+  EXPECT_EQ(nibble_command({"runs", "list", "--store", store}).exit_code, 2);  // there is none yet
+  {
+    const ReplayServer server(right()), worse(wordy());
+    EXPECT_EQ(nibble_command(gate_of(server, {"--recipe", recipe, "--output", store + "/good"})).exit_code, 0);
+    EXPECT_EQ(nibble_command(gate_of(worse, {"--recipe", recipe, "--output", store + "/bad"})).exit_code, 0);
+  }
+  const auto runs = [&](std::vector<std::string> verb, const char* form = "--json") {
+    verb.insert(verb.begin(), "runs");
+    verb.insert(verb.end(), {"--store", store});
+    if (*form != 0) verb.emplace_back(form);
+    const Outcome outcome = nibble_command(verb);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return outcome.out;
+  };
+  const Json list = parse_json(runs({"list"}), "list").value();
+  ASSERT_EQ(list.size(), 2u);
+  std::map<std::string, Json> by_name;
+  for (const Json& run : list) by_name[run["id"].get<std::string>()] = run;
+  EXPECT_EQ(by_name.at("good")["passed"], by_name.at("good")["cases"]);
+  EXPECT_LT(by_name.at("bad")["passed"], by_name.at("bad")["cases"]);
+  EXPECT_EQ(by_name.at("bad")["recipe"], "two");
+  EXPECT_NE(runs({"list"}, "").find("good"), std::string::npos);
+  const Json compared = parse_json(runs({"compare", "good", "bad"}), "compare").value();
+  EXPECT_EQ(compared["a"]["id"], "good");
+  std::map<std::string, Json> gates;
+  for (const Json& gate : compared["gates"]) gates[gate["id"].get<std::string>()] = gate;
+  EXPECT_EQ(gates.at("concise")["a"], 1.0);
+  EXPECT_EQ(gates.at("concise")["b"], 0.0);
+  EXPECT_EQ(gates.at("factual")["b"], 1.0);
+  const Json shown = parse_json(runs({"show", "bad"}), "show").value();
+  const Path file = dir / "bad.json";
+  runs({"export", "bad", "--output", file.string()}, "");
+  EXPECT_EQ(json_of(file), shown);
+  Json report = json_of(dir / "runs/bad/report.json");
+  report.erase("conversations");
+  EXPECT_EQ(shown, report);
+  EXPECT_EQ(nibble_command({"runs", "show", "nothing", "--store", store}).exit_code, 2);
 }
 
 // All 31 conversations, as often as so many sessions and messages ask for.
