@@ -277,6 +277,11 @@ class Writer {
     return std::nullopt;
   }
 
+  // A distribution of nothing has a p50, too.
+  static bool timed(const Source& run, const char* what) {
+    return member(member(member(run.json, "latency"), what), "n") != 0;
+  }
+
   void performance(const Sources& sources) {
     section("Performance", sources.gates.empty() && sources.benches.empty() && sources.speeds.empty());
     if (!sources.gates.empty()) {
@@ -287,7 +292,7 @@ class Writer {
         const bool grew = member(member(run.json, "latency"), "growth") != 0;
         put(row({value(run, "/run/model"), value(run, "/latency/ttfat_ms/p50", number),
                  value(run, "/latency/ttfat_ms/p95", number), value(run, "/latency/by_turn/0/p50", number),
-                 value(run, "/latency/warm_ttfat_ms/p50", number),
+                 timed(run, "warm_ttfat_ms") ? value(run, "/latency/warm_ttfat_ms/p50", number) : kNotMeasured,
                  grew ? value(run, "/latency/growth", number) : kNotMeasured,
                  value(run, "/latency/decode_tok_s/p50", number), value(run, "/run/memory_bytes", megabytes),
                  value(run, find(run, "/run/hardware") == nullptr ? "/run/machine" : "/run/hardware")}));

@@ -17,7 +17,8 @@ constexpr const char* kReport = R"({"schema": 1,
   "gates": [{"id": "factual", "metric": "rate", "value": VALUE, "op": ">=", "threshold": 1, "verdict": "pass"},
             {"id": "ttft", "metric": "p95", "value": 12.5, "op": "<=", "threshold": 500, "verdict": "not_judged"}],
   "overall": {"n": 400, "rate": VALUE}, "conversations": [{"id": "a"}],
-  "latency": {"ttfat_ms": {"p50": 41.25, "p95": 77.5}, "by_turn": [{"p50": 99.25}], "growth": 0, "decode_tok_s": {"p50": 35.75}}})";
+  "latency": {"ttfat_ms": {"p50": 41.25, "p95": 77.5}, "by_turn": [{"p50": 99.25}],
+              "warm_ttfat_ms": {"n": 0, "p50": 0}, "growth": 0, "decode_tok_s": {"p50": 35.75}}})";
 
 std::string report(const std::string& name, const std::string& value) {
   std::string text = std::regex_replace(kReport, std::regex("NAME"), name);
