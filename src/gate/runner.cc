@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "base/rng.h"
@@ -50,7 +51,11 @@ struct Job {
 }  // namespace
 
 std::string prompt_hash(const Recipe& recipe, const PlayOptions& play) {
-  return sha256_of(hardened(recipe.system, play.hardening));
+  std::set<std::string> prompts;
+  for (const Case& one : recipe.cases) prompts.insert(hardened(one.system, play.hardening));
+  std::string text;
+  for (const std::string& prompt : prompts) text += prompt;
+  return sha256_of(text);
 }
 
 Result<CaseRecord> Records::get(const std::string& case_id, int repeat) const {

@@ -37,7 +37,8 @@ struct RunOptions {
   bool no_content = false;    // texts stay out of the logs: hashes stand for them
 };
 
-/// SHA-256 of the system prompt with which the recipe asks, hardened as this side is.
+/// SHA-256 of the system prompt with which the cases ask, hardened as this side is; of several, in order, one after the
+/// other.
 std::string prompt_hash(const Recipe& recipe, const PlayOptions& play);
 
 struct MergedLogs;

@@ -357,7 +357,11 @@ TEST(Gate, ShardsMergeIntoTheWholeRun) {
   const auto merged = merge_logs(server.recipe(), logs, folder / "run.jsonl");
   ASSERT_TRUE(merged.ok()) << merged.status().text();
   EXPECT_EQ(merged->header["model"], "scripted");
-  EXPECT_EQ(merged->header["prompt_hash"], sha256_of(server.recipe().system));
+  Recipe one = server.recipe();
+  EXPECT_EQ(merged->header["prompt_hash"], prompt_hash(one, {}));
+  one.cases.resize(1);
+  EXPECT_EQ(prompt_hash(one, {}), sha256_of(one.cases[0].system));
+  EXPECT_EQ(prompt_hash(one, {.hardening = "Be kind."}), sha256_of(one.cases[0].system + "\n\nBe kind."));
   const auto timeless = [&](const Records& records) {
     Json json = to_json(report_of(server.recipe(), records, {}).value());
     json.erase("latency");
