@@ -45,6 +45,7 @@ void add_card(CLI::App& app, Action& action) {
   command->add_option("--license", flags->options.license, "the model's licence")->capture_default_str();
   command->add_option("--language", flags->options.language, "of the replies")->capture_default_str();
   command->add_option("--description", flags->options.description, "a paragraph of your own");
+  command->add_option("--citation", flags->options.citation, "how to cite the model (default: by its title)");
   command->add_option("--output", flags->output, "the file (default: print it)");
   command->add_flag("--json", flags->json, "print the card and where each of its values stands");
   command->callback([flags, &action] { action = [flags] { return run(*flags); }; });

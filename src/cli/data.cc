@@ -1,6 +1,7 @@
 #include "cli/command.h"
 #include "cli/data_flags.h"
 #include "cli/data_report.h"
+#include "cli/hold_out_flags.h"
 #include "cli/terminal.h"
 #include "synth/data_stats.h"
 #include "train/split.h"
@@ -11,13 +12,14 @@ namespace {
 struct CheckFlags {
   Path file, model;
   DataFlags data;
-  std::vector<std::string> hold_out;
+  HoldOutFlags hold_out;
   int show = 3;
   bool json = false;
 };
 
 struct SplitFlags {
   Path file, output;
+  HoldOutFlags hold_out;
   double valid = 0.1;
   uint64_t seed = 0;
   bool json = false;
@@ -25,12 +27,14 @@ struct SplitFlags {
 
 struct DedupeFlags {
   Path file, output;
+  HoldOutFlags hold_out;
   double near = 0;
   bool json = false;
 };
 
 struct StatsFlags {
   Path file, model;
+  HoldOutFlags hold_out;
   bool json = false;
 };
 
@@ -44,26 +48,20 @@ Result<int> check(const CheckFlags& flags) {
     NIBBLE_TRY(read, train::inspect_dataset(flags.file, tokenizer, chat_template, options, bar.callback()));
     dataset = std::move(read);
   }
-  synth::HoldOut hold_out;
-  for (const std::string& name : flags.hold_out) NIBBLE_RETURN_IF_ERROR(hold_out.add_cases(name));
-  synth::Overlaps overlaps;
-  if (hold_out.size() > 0) {
-    ProgressBar bar("hold-out", true);
-    NIBBLE_TRY(found, synth::find_overlaps(flags.file, hold_out, options.max_errors, bar.callback()));
-    overlaps = std::move(found);
-  }
+  NIBBLE_TRY(held_out, look_for_held_out(flags.file, flags.hold_out, options.max_errors));
   if (flags.json) {
     Json json = report_json(dataset.report);
-    if (hold_out.size() > 0) json["holdout"] = {{"records", overlaps.records}, {"shown", overlaps.shown}};
+    json["holdout"] = hold_out_json(held_out);
     print_json(json);
   } else {
     print_report(dataset, tokenizer, flags.show);
-    if (hold_out.size() > 0) print_overlaps(overlaps, hold_out.size());
+    print_hold_out(held_out);
   }
-  return dataset.report.bad > 0 || dataset.samples.empty() || overlaps.records > 0 ? 2 : 0;
+  return dataset.report.bad > 0 || dataset.samples.empty() || held_out.errors() > 0 ? 2 : 0;
 }
 
 Result<int> split(const SplitFlags& flags) {
+  NIBBLE_RETURN_IF_ERROR(refuse_held_out(flags.file, flags.hold_out));
   ProgressBar bar("split", true);
   NIBBLE_TRY(report, train::split_file(flags.file, flags.output, flags.valid, flags.seed, bar.callback()));
   if (flags.json) {
@@ -82,6 +80,7 @@ Result<int> split(const SplitFlags& flags) {
 }
 
 Result<int> dedupe(const DedupeFlags& flags) {
+  NIBBLE_RETURN_IF_ERROR(refuse_held_out(flags.file, flags.hold_out));
   ProgressBar bar("dedupe", true);
   NIBBLE_TRY(report, train::dedupe_file(flags.file, flags.output, flags.near, bar.callback()));
   if (flags.json) {
@@ -100,9 +99,21 @@ Result<int> stats(const StatsFlags& flags) {
     NIBBLE_TRY(loaded, synth::RecordCheck::load(flags.model));
     check = std::move(loaded);
   }
-  ProgressBar bar("stats", true);
-  NIBBLE_TRY(found, synth::data_stats(flags.file, check, bar.callback()));
-  flags.json ? print_json(stats_json(found)) : print_stats(found);
+  synth::DataStats found;
+  {
+    ProgressBar bar("stats", true);
+    NIBBLE_TRY(counted, synth::data_stats(flags.file, check, bar.callback()));
+    found = std::move(counted);
+  }
+  NIBBLE_TRY(held_out, look_for_held_out(flags.file, flags.hold_out, 0));
+  if (flags.json) {
+    Json json = stats_json(found);
+    json["holdout"] = hold_out_json(held_out);
+    print_json(json);
+  } else {
+    print_stats(found);
+    print_hold_out(held_out);
+  }
   return 0;
 }
 
@@ -116,18 +127,18 @@ void add_check(CLI::App& data, Action& action) {
       "colour (in [[brackets]] in a pipe): the assistant's words, calls and <|im_end|>, never its header, never "
       "others'\n"
       "text. --thinking says how the server will run; the prompt that it will send must be the beginning of the\n"
-      "training text, token by token. With --holdout, a user's text that is a gate case's, or .8 similar to it, is an\n"
-      "error. Exit code 2 when a line is bad.\n\n"
+      "training text, token by token. A user's text that is a gate case's, or .8 similar to it, is reported; with\n"
+      "--holdout or --recipe it is an error. Exit code 2 when a line is bad.\n\n"
       "  nibble data check chats.jsonl --model models/tiny-voice\n"
       "  nibble data check chats.jsonl --model DIR --max-length 2048 --overflow left-turns\n"
+      "  nibble data check small.jsonl --model models/tiny-voice --recipe small_world\n"
       "  nibble data check reasoning.jsonl --model DIR --thinking on --json");
   command->add_option("FILE", flags->file, "conversations as JSONL, ShareGPT or prompt/completion")->required();
   command->add_option("--model", flags->model, "the checkpoint folder to be trained: its tokenizer and template")
       ->required();
   add_data_flags(*command, flags->data);
   command->add_option("--errors", flags->data.options.max_errors, "show at most N bad lines")->capture_default_str();
-  command->add_option("--holdout", flags->hold_out,
-                      "gate recipe or file of cases (*.jsonl): what their users say must not be in the data");
+  add_hold_out_flags(*command, flags->hold_out, true);
   command->add_option("--show", flags->show, "samples to show")->check(CLI::Range(0, 1000))->capture_default_str();
   command->add_flag("--json", flags->json, "print one JSON document");
   command->callback([flags, &action] { action = [flags] { return check(*flags); }; });
@@ -149,6 +160,7 @@ void add_split(CLI::App& data, Action& action) {
   command->add_option("--valid", flags->valid, "share of the records to hold out")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
+  add_hold_out_flags(*command, flags->hold_out, true);
   command->add_option("--seed", flags->seed, "another seed holds out other groups")->capture_default_str();
   command->add_flag("--json", flags->json, "print one JSON document");
   command->callback([flags, &action] { action = [flags] { return split(*flags); }; });
@@ -165,6 +177,7 @@ void add_dedupe(CLI::App& data, Action& action) {
       "  nibble data dedupe chats.jsonl --near 0.8 --output unique.jsonl");
   command->add_option("FILE", flags->file, "conversations as JSONL")->required();
   command->add_option("--output", flags->output, "the new file")->required();
+  add_hold_out_flags(*command, flags->hold_out, true);
   command->add_option("--near", flags->near, "similarity from which two are one (0 = exact repetitions only)")
       ->check(CLI::Range(0.0, 1.0));
   command->add_flag("--json", flags->json, "print one JSON document");
@@ -179,6 +192,7 @@ void add_stats(CLI::App& data, Action& action) {
       "tokenizer, or estimated at four characters a token.\n\n"
       "  nibble data stats chats.jsonl --model models/tiny-voice");
   command->add_option("FILE", flags->file, "conversations as JSONL")->required();
+  add_hold_out_flags(*command, flags->hold_out, true);
   command->add_option("--model", flags->model, "count tokens as this checkpoint does");
   command->add_flag("--json", flags->json, "print one JSON document");
   command->callback([flags, &action] { action = [flags] { return stats(*flags); }; });

@@ -7,15 +7,6 @@
 namespace nibble::cli {
 namespace {
 
-// Text of a data file must not steer the terminal.
-std::string printable(std::string text) {
-  for (char& c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f) c = '?';
-  }
-  return text;
-}
-
 // Runs of ids that are trained and runs that are not.
 std::string marked(const train::Sample& sample, const text::Tokenizer& tokenizer, bool colour) {
   const char* const open = colour ? "\033[32m" : "[[";
@@ -89,12 +80,6 @@ void print_report(const train::Dataset& dataset, const text::Tokenizer& tokenize
     fmt::print("\nwarning: {} trained turns end before <|im_end|>: the model does not learn to stop\n",
                r.turns_without_end);
   }
-}
-
-void print_overlaps(const synth::Overlaps& overlaps, size_t held_out) {
-  fmt::print("\nheld out: {} texts of gate cases; {} records have one of them{}\n", held_out, overlaps.records,
-             overlaps.records > 0 ? ":" : "");
-  for (const std::string& one : overlaps.shown) fmt::print("  {}\n", printable(one));
 }
 
 Json stats_json(const synth::DataStats& s) {

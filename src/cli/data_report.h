@@ -13,9 +13,6 @@ Json report_json(const train::DatasetReport& report);
 /// On stdout: the bad lines, `show` samples with what is trained marked, and the figures.
 void print_report(const train::Dataset& dataset, const text::Tokenizer& tokenizer, int show);
 
-/// For `data check --holdout`, of so many texts that are held out.
-void print_overlaps(const synth::Overlaps& overlaps, size_t held_out);
-
 /// For `data stats`.
 Json stats_json(const synth::DataStats& stats);
 void print_stats(const synth::DataStats& stats);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/machine.h"
 #include "cli/gate_suite.h"
+#include "cli/revision.h"
 #include "cli/run_folder.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
@@ -54,6 +55,7 @@ class Session {
     NIBBLE_RETURN_IF_ERROR(write_side(0, report));
     if (sides_.size() == 2) return finish_comparison(report);
     if (!flags_.json) fmt::print("{}", gate::to_text(report));
+    NIBBLE_RETURN_IF_ERROR(explain(0));
     Json json = gate::to_json(report);
     NIBBLE_RETURN_IF_ERROR(ask_judge(json));
     NIBBLE_TRY(regressed, hold_against_baseline(report, json));
@@ -76,8 +78,13 @@ class Session {
     if (flags_.baseline.empty() && flags_.fail_on_regression) {
       return invalid_argument("{}: --fail-on-regression belongs to --baseline", flags_.command);
     }
+    const bool two_runs = flags_.hardened || !flags_.against.empty();
+    if (two_runs && !(flags_.baseline.empty() && flags_.save_baseline.empty())) {
+      return invalid_argument("{}: --baseline and --save-baseline are of one run, and not for --against and --hardened",
+                              flags_.command);
+    }
     count_repeats();
-    flags_.run.jobs = flags_.jobs > 0 ? flags_.jobs : flags_.report.judge_latency ? 1 : kJobs;
+    flags_.run.version = fmt::format("{} {}", kVersion, kRevision);
     flags_.report.repeats = flags_.run.repeats;
     started_ = utc_now();
     NIBBLE_RETURN_IF_ERROR(read_suppressions());
@@ -85,6 +92,7 @@ class Session {
     if (!flags_.merge.empty()) return check_merge();
     NIBBLE_RETURN_IF_ERROR(read_shard());
     NIBBLE_RETURN_IF_ERROR(add_side(flags_.server, flags_.play));
+    judge_latency_where_named();
     if (!flags_.against.empty()) {
       ServerFlags other;
       std::error_code ignored;
@@ -100,6 +108,13 @@ class Session {
       sides_.push_back(std::move(side));
     }
     return {};
+  }
+
+  // Of two servers the first decides.
+  void judge_latency_where_named() {
+    const std::string& wanted = recipe_.hardware;
+    flags_.report.judge_latency |= !wanted.empty() && hardware(sides_[0]).find(wanted) != std::string::npos;
+    flags_.run.jobs = flags_.jobs > 0 ? flags_.jobs : flags_.report.judge_latency ? 1 : kJobs;
   }
 
   Status read_shard() {
@@ -140,6 +155,7 @@ class Session {
     side.endpoint.model = text("model");
     side.server = gate::member(merged.header, "server");
     side.play.hardening = text("hardening");
+    judge_latency_where_named();
     if (const Json& repeats = gate::member(merged.header, "repeats"); repeats.is_number_integer()) {
       flags_.run.repeats = flags_.report.repeats = std::clamp(repeats.get<int>(), 1, 1'000'000);
     }
@@ -208,6 +224,7 @@ class Session {
     NIBBLE_TRY(capabilities, gate::probe(endpoint));
     side.capabilities = capabilities;
     side.server["capabilities"] = gate::to_json(capabilities);
+    if (sides_.empty() && !flags_.hardware.empty()) side.server["hardware"] = flags_.hardware;
     side.play.template_kwargs = capabilities.template_kwargs != false;
     if (!flags_.output.empty()) {
       NIBBLE_RETURN_IF_ERROR(create_run_folder(flags_.output, flags_.command));
@@ -248,9 +265,29 @@ class Session {
                  {"repeats", flags_.run.repeats},
                  {"jobs", flags_.run.jobs},
                  {"machine", machine_name()},
-                 {"nibble", kVersion}};
+                 {"prompt_hash", gate::prompt_hash(recipe_, with.play)},
+                 {"nibble", kVersion},
+                 {"git", kRevision}};
+    if (side < servers_.size() && servers_[side].own != nullptr) json["memory_bytes"] = peak_memory_bytes();
+    if (const std::string text = hardware(with); !text.empty()) json["hardware"] = text;
     if (!with.play.hardening.empty()) json["hardening"] = with.play.hardening;
     return json;
+  }
+
+  // What a server runs on, by --hardware, or as one of ours says.
+  static std::string hardware(const gate::Side& side) {
+    const Json& text = gate::member(side.server, "hardware");
+    return text.is_string() ? text.get<std::string>() : "";
+  }
+
+  Status explain(size_t side) const {
+    if (!flags_.explain || flags_.json) return {};
+    fmt::print("\nfound in the replies of {}\n", side_name(side));
+    return gate::for_each_record(recipe_, records_[side], flags_.run.repeats,
+                                 [](const gate::Case&, const gate::CaseRecord& record) -> Status {
+                                   fmt::print("{}", gate::findings_text(record));
+                                   return {};
+                                 });
   }
 
   Status write_side(size_t side, const gate::Report& report) {
@@ -284,6 +321,7 @@ class Session {
       fmt::print("{}", gate::to_text(comparison, side_name(0), side_name(1)));
       if (flags_.hardened) print_hardening(comparison);
     }
+    for (const size_t side : {0, 1}) NIBBLE_RETURN_IF_ERROR(explain(side));
     NIBBLE_RETURN_IF_ERROR(ask_judge(json));
     if (flags_.json) print_json(json);
     const int code = std::max(report_a.errors, report_b.errors) > 0 ? 2 : report_a.exit_code();
@@ -395,7 +433,11 @@ void add_play_flags(CLI::App& command, GateFlags& flags) {
       ->check(CLI::IsMember({"on", "off", "default"}));
   command.add_option("--jobs", flags.jobs, "cases in flight (default: 8, with --judge-latency 1)")
       ->check(CLI::Range(1, 256));
-  command.add_flag("--judge-latency", flags.report.judge_latency, "this is the hardware that latency gates are for");
+  command.add_option("--hardware", flags.hardware,
+                     "what the server runs on, for the report; where it holds the words of the recipe's \"hardware\",\n"
+                     "latency gates are judged (default: of a --model, this machine)");
+  command.add_flag("--judge-latency", flags.report.judge_latency, "judge latency gates wherever the server runs");
+  command.add_flag("--explain", flags.explain, "print every finding of the detectors and what cases failed by");
   command.add_option("--output", flags.output, "folder for run.jsonl and the reports");
   command.add_flag("--resume", flags.run.resume, "go on with the run in --output");
   command.add_flag("--no-content", flags.run.no_content, "keep hashes of texts in run.jsonl, not the texts");

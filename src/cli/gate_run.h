@@ -27,6 +27,7 @@ struct GateFlags {
   Path cases, output, hardened_file, baseline, save_baseline, suppressions;
   std::vector<Path> merge;  // folders of shards
   std::string shard;        // "2/4"
+  std::string hardware;     // what the server runs on; empty: as it says
   std::string recipe, default_recipe, thinking;
   std::vector<std::string> only;
   gate::PlayOptions play;
@@ -35,7 +36,7 @@ struct GateFlags {
   size_t limit = 0, sample = 0;
   int64_t sessions = 0, messages = 0;  // of converse: repeats until both are reached
   int max_tokens = 0, jobs = 0;
-  bool hardened = false, fail_on_regression = false, quick = false, json = false;
+  bool hardened = false, fail_on_regression = false, quick = false, explain = false, json = false;
 };
 
 /// The recipe with its cases, as the flags cut it.

@@ -19,15 +19,6 @@ std::string grouped(int64_t number) {
   return text;
 }
 
-// Words of a teacher must not steer the terminal.
-std::string printable(std::string text) {
-  for (char& c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\n') || byte == 0x7f) c = '?';
-  }
-  return text;
-}
-
 std::string reasons(const synth::CategoryCount& count) {
   std::string text;
   for (const auto& [reason, rows] : count.rejected)

@@ -1,5 +1,7 @@
 #include "cli/local_server.h"
 
+#include "base/machine.h"
+#include "base/sha256.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
 #include "engine/local_engine.h"
@@ -7,6 +9,8 @@
 
 namespace nibble::cli {
 namespace {
+
+constexpr uint64_t kMaxTokenizerBytes = uint64_t{256} << 20;
 
 // The model behind its own API on a loopback port: a case takes the way that a user's request takes.
 Status serve_model(const ServerFlags& flags, PlayedServer& played) {
@@ -20,11 +24,14 @@ Status serve_model(const ServerFlags& flags, PlayedServer& played) {
   played.own = std::move(server);
   played.endpoint.url = fmt::format("http://127.0.0.1:{}", played.own->port());
   const engine::Info& info = engine->info();
-  played.about = {{"format", info.format},
-                  {"quant", info.quant},
-                  {"activations", info.activations},
-                  {"numeric", info.numeric},
-                  {"fingerprint", info.fingerprint}};
+  played.about = {{"format", info.format},           {"quant", info.quant},
+                  {"activations", info.activations}, {"numeric", info.numeric},
+                  {"fingerprint", info.fingerprint}, {"template_hash", sha256_of(open.chat_template->source())},
+                  {"hardware", machine_name()}};
+  if (const Path file = flags.model / "tokenizer.json"; std::filesystem::is_regular_file(file)) {
+    NIBBLE_TRY(tokenizer, read_file(file, kMaxTokenizerBytes));
+    played.about["tokenizer_hash"] = sha256_of(tokenizer);
+  }
   return {};
 }
 

@@ -15,7 +15,8 @@ namespace nibble::cli {
 struct PlayedServer {
   std::unique_ptr<serve::Server> own;  // of a local model, else null
   gate::EndpointOptions endpoint;      // url, key and model are set
-  Json about = Json::object();         // model, owned_by and, of a local model, format and activations
+  Json about = Json::object();         // model, owned_by and, of a local model, format, activations,
+                                       // hardware and the hashes of tokenizer.json and the template
 
   /// Unset where a server of others does not say.
   std::string activations() const;

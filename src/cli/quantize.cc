@@ -3,6 +3,7 @@
 #include <deque>
 
 #include "base/log.h"
+#include "base/sha256.h"
 #include "checkpoint/adapter.h"
 #include "cli/quantize_flags.h"
 #include "cli/quantize_report.h"
@@ -133,6 +134,11 @@ Result<int> run(QuantizeFlags flags) {
   if (folder.resumed()) spdlog::info("{}: goes on with what an earlier run left", flags.output.string());
   NIBBLE_TRY(result, make(flags, pool, folder));
   Json json = report_json(result, flags);
+  json["calibration_hash"] = nullptr;
+  if (!flags.calib.empty()) {
+    NIBBLE_TRY(text, read_file(flags.calib));
+    json["calibration_hash"] = sha256_of(text);
+  }
   NIBBLE_RETURN_IF_ERROR(write_file(flags.output / "quantize.json", json.dump(1) + "\n"));
   NIBBLE_RETURN_IF_ERROR(write_file(flags.output / "report.html", report_html(json)));
   result.bytes_per_second_here = gate::probe_read_bandwidth(pool) * 1e9;

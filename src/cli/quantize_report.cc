@@ -1,5 +1,8 @@
 #include "cli/quantize_report.h"
 
+#include <functional>
+#include <numeric>
+
 #include "cli/terminal.h"
 #include "gate/machines.h"
 
@@ -94,11 +97,19 @@ Json report_json(const QuantizeResult& result, const QuantizeFlags& flags) {
   const auto tok_s = [&](double bytes_per_second) {
     return bytes_per_second / static_cast<double>(std::max<uint64_t>(1, report.bytes_per_token));
   };
+  int64_t parameters = 0;  // of all tensors of the source, a tied head once
+  for (const PlannedTensor& tensor : result.job->plan.tensors) {
+    const bool again = result.job->plan.untied && &tensor == &result.job->plan.tensors.back();
+    const std::vector<int64_t>& shape = tensor.source->shape;
+    parameters += again ? 0 : std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+  }
   return {{"source", folder_name(flags.dir)},
           {"adapter", flags.adapter.empty() ? Json() : Json(flags.adapter.string())},
           {"recipe", flags.options.recipe.name},
           {"layout", flags.format},
           {"algo", report.algo},
+          {"exclude", flags.options.exclude},
+          {"parameters", parameters},
           {"bytes_before", report.source_bytes},
           {"bytes_after", report.bytes},
           {"bytes_per_token", report.bytes_per_token},

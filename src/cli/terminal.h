@@ -17,6 +17,9 @@ std::string human_bytes(uint64_t bytes);
 /// Columns padded to their widest cell; the first row is the heading.
 std::string table(const std::vector<std::vector<std::string>>& rows);
 
+/// Words of others, which must not steer the terminal: control characters but newline and tab become "?".
+std::string printable(std::string text);
+
 /// One line on stderr, redrawn in place; nothing where stderr is not a terminal. The line is removed at the end.
 class ProgressBar {
  public:

@@ -1,3 +1,4 @@
+#include "base/machine.h"
 #include "base/sha256.h"
 #include "cli/command.h"
 #include "cli/open_teacher.h"
@@ -33,6 +34,8 @@ Result<int> run(TrainFlags flags) {
   Json settings = settings_of(flags, open.model->fingerprint, data);
   flags.trainer.settings = Sha256().add(settings.dump()).hex();
   settings["recipe"] = flags.recipe;
+  settings["max_length"] = flags.data.options.sample.max_length;
+  settings["machine"] = machine_name();
 
   ThreadPool pool(flags.threads);
   const model::Weights& weights = open.model->weights;

@@ -96,6 +96,7 @@ void add_run_flags(CLI::App& command, TrainFlags& flags) {
   command.add_flag("--plan", flags.plan, "print the memory plan and stop; DIR may be a size such as 9b");
   command.add_flag("--check", flags.check,
                    "check --data and --valid, print what would be trained and the plan, and stop");
+  add_hold_out_flags(command, flags.hold_out, false);
   command.add_option("--memory", flags.memory_gb, "plan for so many GB free instead of what is free here")
       ->check(CLI::PositiveNumber);
   command.add_flag("--json", flags.json, "print one JSON document");

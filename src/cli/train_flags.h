@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "cli/data_flags.h"
+#include "cli/hold_out_flags.h"
 #include "io/json.h"
 #include "train/trainer.h"
 
@@ -15,6 +16,7 @@ struct TrainFlags {
   Path dir, adapter, train, valid, teacher, sidecar, output, calib;
   std::string mode = "qad", scales = "dynamic", trainable, schedule = "cosine", moments = "f32", recipe;
   DataFlags data;
+  HoldOutFlags hold_out;
   train::StudentOptions student;
   train::TrainerOptions trainer;
   int64_t samples = 512, limit = 0, valid_limit = 64;

@@ -40,10 +40,18 @@ Result<Checked> check_data(const TrainFlags& flags) {
     }
     checked.sound &= !to.samples.empty() && (to.report.bad == 0 || options.skip_bad);
     checked.reports[what] = report_json(to.report);
+    HoldOutReport held_out;
+    if (flags.check) {
+      NIBBLE_TRY(looked, look_for_held_out(file, flags.hold_out, options.max_errors));
+      held_out = std::move(looked);
+      checked.reports[what]["holdout"] = hold_out_json(held_out);
+      checked.sound &= held_out.errors() == 0;
+    }
     if (flags.check && !flags.json) {
       constexpr int kSamples = 3;
       fmt::print("--{} {}\n\n", what, file.string());
       print_report(to, tokenizer, kSamples);
+      print_hold_out(held_out);
       fmt::print("\n");
     }
     if (limit > 0 && to.samples.size() > static_cast<size_t>(limit)) to.samples.resize(static_cast<size_t>(limit));

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <optional>
 
@@ -31,7 +32,7 @@ struct Training {
 
 // What the runs left, by kind.
 struct Sources {
-  std::vector<Source> gates, quantize, benches, speeds, evals, data;
+  std::vector<Source> configs, gates, quantize, benches, speeds, evals, data;
   std::vector<Training> trainings;
 };
 
@@ -54,6 +55,8 @@ bool sort_in(const Path& file, Json json, Sources& sources) {
     sources.speeds.push_back({file, std::move(json)});
   } else if (json.contains("mean_kl") || member(json, "models").is_array()) {
     sources.evals.push_back({file, std::move(json)});
+  } else if (member(json, "model_type").is_string()) {
+    sources.configs.push_back({file, std::move(json)});
   } else if (json.contains("teacher") && member(json, "categories").is_object()) {
     sources.data.push_back({file, std::move(json)});
   } else {
@@ -85,7 +88,7 @@ Status read_path(const Path& path, Sources& sources) {
     NIBBLE_TRY(json, read_json_file(path));
     found = sort_in(path, std::move(json), sources);
   } else {
-    for (const char* name : {"report.json", "report_b.json", "quantize.json", "bench.json"}) {
+    for (const char* name : {"report.json", "report_b.json", "config.json", "quantize.json", "bench.json"}) {
       if (!std::filesystem::exists(path / name, ignored)) continue;
       NIBBLE_TRY(json, read_json_file(path / name));
       if (!sort_in(path / name, std::move(json), sources))
@@ -108,14 +111,16 @@ class Writer {
 
   Result<Card> write(const Sources& sources) {
     head(sources);
+    architecture(sources);
     behaviour(sources.gates);
     performance(sources);
     quantization(sources.quantize);
     fidelity(sources.evals);
     training(sources.trainings);
     data(sources.data);
-    serving(sources.gates);
+    serving(sources);
     limits();
+    citation();
     if (!error_.ok()) return error_;
     return std::move(card_);
   }
@@ -178,6 +183,45 @@ class Writer {
     }
   }
 
+  // Of the last checkpoint: the one that the card is about.
+  void architecture(const Sources& sources) {
+    section("Architecture", sources.configs.empty());
+    if (sources.configs.empty()) return;
+    const Source& config = sources.configs.back();
+    const std::string at = member(config.json, "text_config").is_object() ? "/text_config" : "";
+    const auto field = [&](const char* key) { return value(config, at + "/" + key); };
+    put(fmt::format("* model type {}\n* layers {}: {}\n* hidden size {}, intermediate size {}, vocabulary {}\n",
+                    value(config, "/model_type"), field("num_hidden_layers"), layer_kinds(config, at),
+                    field("hidden_size"), field("intermediate_size"), field("vocab_size")));
+    put(
+        fmt::format("* attention heads {}, of keys and values {}, width {}\n"
+                    "* heads of the delta rule: {} of keys, width {}; {} of values, width {}\n* positions {}\n",
+                    field("num_attention_heads"), field("num_key_value_heads"), field("head_dim"),
+                    field("linear_num_key_heads"), field("linear_key_head_dim"), field("linear_num_value_heads"),
+                    field("linear_value_head_dim"), field("max_position_embeddings")));
+    put(fmt::format("* parameters {}\n",
+                    sources.quantize.empty() ? kNotMeasured : value(sources.quantize.back(), "/parameters")));
+  }
+
+  // "6 linear_attention, 2 full_attention"
+  std::string layer_kinds(const Source& config, const std::string& at) {
+    const Json* layers = find(config, at + "/layer_types");
+    if (layers == nullptr || !layers->is_array()) return kNotMeasured;
+    std::vector<std::pair<std::string, int64_t>> kinds;  // in the order in which they occur
+    for (const Json& layer : *layers) {
+      const std::string kind = word(layer);
+      const auto same = std::find_if(kinds.begin(), kinds.end(), [&](const auto& item) { return item.first == kind; });
+      if (same == kinds.end()) {
+        kinds.emplace_back(kind, 1);
+      } else {
+        ++same->second;
+      }
+    }
+    std::string text;
+    for (const auto& [kind, count] : kinds) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, kind);
+    return noted(text, config.file, at + "/layer_types");
+  }
+
   void behaviour(const std::vector<Source>& gates) {
     section("Behaviour", gates.empty());
     if (gates.empty()) return;
@@ -233,17 +277,25 @@ class Writer {
     return std::nullopt;
   }
 
+  // A distribution of nothing has a p50, too.
+  static bool timed(const Source& run, const char* what) {
+    return member(member(member(run.json, "latency"), what), "n") != 0;
+  }
+
   void performance(const Sources& sources) {
     section("Performance", sources.gates.empty() && sources.benches.empty() && sources.speeds.empty());
     if (!sources.gates.empty()) {
-      put(row({"", "first token of an answer, p50 ms", "p95 ms", "growth over 20 turns", "decode tok/s", "on"}) +
-          rule(6));
+      put(row({"", "first token of an answer, p50 ms", "p95 ms", "cold, p50 ms", "warm, p50 ms", "growth over 20 turns",
+               "decode tok/s", "memory", "on"}) +
+          rule(9));
       for (const Source& run : sources.gates) {
         const bool grew = member(member(run.json, "latency"), "growth") != 0;
         put(row({value(run, "/run/model"), value(run, "/latency/ttfat_ms/p50", number),
-                 value(run, "/latency/ttfat_ms/p95", number),
+                 value(run, "/latency/ttfat_ms/p95", number), value(run, "/latency/by_turn/0/p50", number),
+                 timed(run, "warm_ttfat_ms") ? value(run, "/latency/warm_ttfat_ms/p50", number) : kNotMeasured,
                  grew ? value(run, "/latency/growth", number) : kNotMeasured,
-                 value(run, "/latency/decode_tok_s/p50", number), value(run, "/run/machine")}));
+                 value(run, "/latency/decode_tok_s/p50", number), value(run, "/run/memory_bytes", megabytes),
+                 value(run, find(run, "/run/hardware") == nullptr ? "/run/machine" : "/run/hardware")}));
       }
     }
     for (const Source& run : sources.speeds) {
@@ -274,14 +326,21 @@ class Writer {
   void quantization(const std::vector<Source>& runs) {
     section("Quantization", runs.empty());
     for (const Source& run : runs) {
-      put(
-          fmt::format("* recipe {}, layout {}, {}\n* {} bits a weight over the quantized linears, {} with the head\n"
-                      "* {} before, {} after\n* relative squared error {}\n* calibrated on {} tokens\n",
-                      value(run, "/recipe"), value(run, "/layout"), value(run, "/algo"),
-                      value(run, "/effective_bits", number), value(run, "/effective_bits_with_head", number),
-                      value(run, "/bytes_before", megabytes), value(run, "/bytes_after", megabytes),
-                      value(run, "/relative_error", number), value(run, "/calibration_tokens")));
+      put(fmt::format(
+          "* recipe {}, layout {}, {}\n* {} bits a weight over the quantized linears, {} with the head\n"
+          "* {} before, {} after\n* relative squared error {}\n"
+          "* calibrated on {} tokens of the set {}\n* left as they were: {}\n",
+          value(run, "/recipe"), value(run, "/layout"), value(run, "/algo"), value(run, "/effective_bits", number),
+          value(run, "/effective_bits_with_head", number), value(run, "/bytes_before", megabytes),
+          value(run, "/bytes_after", megabytes), value(run, "/relative_error", number),
+          value(run, "/calibration_tokens"), value(run, "/calibration_hash"), excluded(run)));
     }
+  }
+
+  std::string excluded(const Source& run) {
+    const Json* patterns = find(run, "/exclude");
+    if (patterns == nullptr || !patterns->is_array() || !patterns->empty()) return value(run, "/exclude");
+    return noted("none by name", run.file, "/exclude");
   }
 
   void fidelity(const std::vector<Source>& runs) {
@@ -306,6 +365,11 @@ class Writer {
                       value(settings, "/mode"), value(settings, "/conversations"), value(settings, "/epochs"),
                       value(settings, "/lr", number), value(settings, "/schedule"), value(settings, "/batch"),
                       value(settings, "/kl", number)));
+      put(
+          fmt::format("* updates of {} micro-batches, sequences of at most {} tokens, of the set {}\n"
+                      "* loss on {} rows, of {}\n* on {}\n",
+                      value(settings, "/accumulate"), value(settings, "/max_length"), value(settings, "/data"),
+                      value(settings, "/loss_rows"), value(settings, "/loss_kinds"), value(settings, "/machine")));
       const auto metric = [&](double x, const char* where) {
         return std::isfinite(x) ? noted(fmt::format("{:.4g}", x), run.file, where) : std::string(kNotMeasured);
       };
@@ -314,6 +378,16 @@ class Writer {
         put(fmt::format("* loss {} at the first step, {} at the last of {}\n",
                         metric(steps.front().loss, "steps/first/loss"), metric(steps.back().loss, "steps/last/loss"),
                         noted(std::to_string(steps.back().step), run.file, "steps/last/step")));
+        double seconds = 0;
+        int64_t memory = 0;
+        for (const train::StepRecord& step : steps) {
+          seconds += step.seconds;
+          memory = std::max(memory, step.memory_bytes);
+        }
+        put(fmt::format("* hours of steps {}, memory at most {}\n", metric(seconds / 3600, "steps/sum/seconds"),
+                        memory == 0
+                            ? kNotMeasured
+                            : noted(megabytes(static_cast<double>(memory)), run.file, "steps/max/memory_bytes")));
       }
       const std::vector<train::EvalRecord>& evals = run.metrics.evals;
       put(evals.empty()
@@ -336,11 +410,21 @@ class Writer {
     }
   }
 
-  void serving(const std::vector<Source>& gates) {
+  // docs/compatibility.md says how far each of these is known to work.
+  void serving(const Sources& sources) {
     section("Serving", false);
-    put("```\nnibble serve DIR\n```\n");
-    for (const Source& run : gates) {
-      put(fmt::format("\n{} was asked with {}.\n", value(run, "/run/model"), value(run, "/run/params")));
+    const Json none;
+    const Json& layout = sources.quantize.empty() ? none : member(sources.quantize.back().json, "layout");
+    put("```\nnibble serve DIR\nvllm serve DIR --language-model-only\n");
+    if (layout == "modelopt") put("python -m sglang.launch_server --model-path DIR --quantization modelopt_fp4\n");
+    if (layout.is_null()) put("python -m sglang.launch_server --model-path DIR\n");
+    put("```\n\n");
+    put(sources.gates.empty() ? "None of these was run for this card.\n"
+                              : "Only the servers that are named below were run for this card.\n");
+    for (const Source& run : sources.gates) {
+      const bool own = member(member(member(run.json, "run"), "server"), "owned_by") == "nibble";
+      put(fmt::format("\n{} was served by {} and asked with {}.\n", value(run, "/run/model"),
+                      own ? "nibble" : "another server", value(run, "/run/params")));
     }
   }
 
@@ -351,6 +435,19 @@ class Writer {
         "* Thinking was off where the parameters say so: answers that need long reasoning are worse without it.\n"
         "* A tool call must come in the dialect of the model's own chat template.\n");
     put(fmt::format("\n## Licence\n\n{}\n", options_.license));
+  }
+
+  void citation() {
+    section("Citation", false);
+    if (!options_.citation.empty()) return put(options_.citation + "\n");
+    put("```\n@misc{" + key_of(options_.title) + ",\n  title = {" + options_.title + "},\n");
+    if (!options_.base_model.empty()) put("  note = {Made from " + options_.base_model + "},\n");
+    put("  howpublished = {Quantized and measured with nibble}\n}\n```\n");
+  }
+  static std::string key_of(const std::string& title) {
+    std::string key;
+    for (const char c : title) key += std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
+    return key;
   }
 
   const CardOptions& options_;

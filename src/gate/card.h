@@ -14,6 +14,7 @@ struct CardOptions {
   std::string title = "model";
   std::string base_model = {}, license = "not stated", language = "en";
   std::string description = {};  // a paragraph of the author's, printed as it is
+  std::string citation = {};     // how to cite the model, printed as it is; empty: by its title
 };
 
 /// A number or a word of the card, and where it stands.
@@ -30,6 +31,7 @@ struct Card {
 
 /// Each path is a folder or a file of a run:
 ///   report.json (gate, converse)     a column of the behaviour tables, in the order given
+///   config.json (a checkpoint)       architecture
 ///   quantize.json                    format, strategy, sizes, error
 ///   metrics.db (train)               mode, data, learning rate, steps, losses
 ///   bench.json (bench --endpoint)    speed as a client sees it

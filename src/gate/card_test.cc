@@ -13,11 +13,12 @@ namespace nibble::gate {
 namespace {
 
 constexpr const char* kReport = R"({"schema": 1,
-  "run": {"model": "NAME", "machine": "a machine", "nibble": "0.1.0", "params": {"temperature": 0}},
+  "run": {"model": "NAME", "machine": "a machine", "nibble": "0.1.0", "memory_bytes": 512000000, "params": {"temperature": 0}},
   "gates": [{"id": "factual", "metric": "rate", "value": VALUE, "op": ">=", "threshold": 1, "verdict": "pass"},
             {"id": "ttft", "metric": "p95", "value": 12.5, "op": "<=", "threshold": 500, "verdict": "not_judged"}],
   "overall": {"n": 400, "rate": VALUE}, "conversations": [{"id": "a"}],
-  "latency": {"ttfat_ms": {"p50": 41.25, "p95": 77.5}, "growth": 0, "decode_tok_s": {"p50": 35.75}}})";
+  "latency": {"ttfat_ms": {"p50": 41.25, "p95": 77.5}, "by_turn": [{"p50": 99.25}],
+              "warm_ttfat_ms": {"n": 0, "p50": 0}, "growth": 0, "decode_tok_s": {"p50": 35.75}}})";
 
 std::string report(const std::string& name, const std::string& value) {
   std::string text = std::regex_replace(kReport, std::regex("NAME"), name);
@@ -38,22 +39,49 @@ TEST_F(CardTest, EveryNumberTracesToAField) {
   const Path before = folder("before"), after = folder("after"), healed = folder("healed");
   folder_.write("before/report.json", report("base-nine", "0.91"));
   folder_.write("after/report.json", report("rounded", "0.625"));
-  folder_.write("after/quantize.json",
-                R"({"recipe": "mse", "layout": "modelopt", "algo": "W4A16_NVFP4", "effective_bits": 4.5,
+  folder_.write("after/config.json", R"({"model_type": "qwen3_5", "text_config": {"num_hidden_layers": 3,
+      "hidden_size": 256, "intermediate_size": 768, "vocab_size": 2048, "num_attention_heads": 12, "head_dim": 64,
+      "linear_num_key_heads": 11, "layer_types": ["linear_attention", "linear_attention", "full_attention"]}})");
+  folder_.write(
+      "after/quantize.json",
+      R"({"parameters": 8413208, "exclude": ["lm_head"], "calibration_hash": "77ab", "recipe": "mse", "layout": "modelopt", "algo": "W4A16_NVFP4", "effective_bits": 4.5,
                     "effective_bits_with_head": 5.25, "bytes_before": 16826416, "bytes_after": 6275320,
                     "relative_error": 0.0066065, "calibration_tokens": 0})");
   {
-    auto log = train::MetricsLog::open(healed, {{"mode", "qad"}, {"lr", 1e-5}, {"conversations", 430}, {"epochs", 3}});
+    auto log = train::MetricsLog::open(healed, {{"mode", "qad"},
+                                                {"lr", 1e-5},
+                                                {"conversations", 430},
+                                                {"epochs", 3},
+                                                {"max_length", 2048},
+                                                {"machine", "a cluster"}});
     ASSERT_TRUE(log.ok()) << log.status().text();
-    ASSERT_TRUE(log->add(train::StepRecord{.step = 1, .loss = 1.588}).ok());
-    ASSERT_TRUE(log->add(train::StepRecord{.step = 162, .loss = 0.415}).ok());
+    ASSERT_TRUE(log->add(train::StepRecord{.step = 1, .loss = 1.588, .memory_bytes = 31'000'000, .seconds = 900}).ok());
+    ASSERT_TRUE(log->add(train::StepRecord{.step = 162, .loss = 0.415, .memory_bytes = 29, .seconds = 1800}).ok());
   }
   const auto card = make_card({before, after, healed}, {.title = "Annie"});
   ASSERT_TRUE(card.ok()) << card.status().text();
-  for (const char* text : {"| gate | base-nine | rounded | threshold |", "| factual | 91.0 % | 62.5 % | >= 100.0 % |",
-                           "| ttft | not measured | not measured | <= 500 |", "recipe mse", "4.5 bits a weight",
-                           "mode qad, 430 conversations", "loss 1.588 at the first step, 0.415 at the last of 162",
-                           "## Fidelity to BF16\n\nnot measured", "## Data\n\nnot measured"}) {
+  for (const char* text :
+       {"| gate | base-nine | rounded | threshold |",
+        "| factual | 91.0 % | 62.5 % | >= 100.0 % |",
+        "| ttft | not measured | not measured | <= 500 |",
+        "recipe mse",
+        "4.5 bits a weight",
+        "mode qad, 430 conversations",
+        "loss 1.588 at the first step, 0.415 at the last of 162",
+        "layers 3: 2 linear_attention, 1 full_attention",
+        "attention heads 12, of keys and values not measured",
+        "parameters 8413208",
+        "tokens of the set 77ab",
+        "left as they were: [\"lm_head\"]",
+        "sequences of at most 2048 tokens",
+        "on a cluster",
+        "hours of steps 0.75, memory at most 31.0 MB",
+        "| rounded | 41.25 | 77.5 | 99.25 | not measured | not measured | 35.75 | 512.0 MB | a machine |",
+        "modelopt_fp4",
+        "rounded was served by another server",
+        "title = {Annie}",
+        "## Fidelity to BF16\n\nnot measured",
+        "## Data\n\nnot measured"}) {
     EXPECT_NE(card->markdown.find(text), std::string::npos) << text << "\n" << card->markdown;
   }
   for (const CardValue& value : card->values) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "gate/anomalies.h"
 #include "gate/chat_stream.h"
 #include "gate/decimal.h"
 #include "io/object_reader.h"
@@ -114,6 +115,9 @@ Result<Expectation> parse_expectation(const Json& json, const Json& tools, const
   if (reader.has("equals_number")) reader.number("equals_number", -1e15, 1e15, expect.equals_number.emplace());
   read_last_number(reader, expect.last_number);
   reader.texts("detectors", expect.detectors);
+  for (const std::string& name : expect.detectors) {
+    if (!is_detector(name)) reader.fail(corrupt("{}: detectors: expected the name of one, got \"{}\"", where, name));
+  }
   read_optional(reader, "max_sentences", 0, 1000, expect.max_sentences);
   read_optional(reader, "max_words", 0, 100000, expect.max_words);
   read_calls(reader, tools, expect.call);

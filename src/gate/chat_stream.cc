@@ -62,6 +62,11 @@ Status ChatStream::take(std::string_view data, double at_ms) {
     out_.timings.predicted_ms = time_or_none(member(timings, "predicted_ms"));
     out_.timings.predicted_per_second = time_or_none(member(timings, "predicted_per_second"));
   }
+  if (const Json& healed = member(member(json, "nibble"), "healed_tool_calls"); healed.is_array()) {
+    for (const Json& index : healed) {
+      if (const int64_t call = count_or_none(index); call >= 0) out_.healed.push_back(static_cast<size_t>(call));
+    }
+  }
   const Json& choices = member(json, "choices");
   if (!choices.is_array()) return corrupt("chat stream: expected choices, got {}", data.substr(0, 200));
   if (choices.empty()) return {};

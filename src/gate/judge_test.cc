@@ -97,6 +97,21 @@ TEST(Judge, CallsAreThoseOfTheWholeTurn) {
   EXPECT_EQ(verdict(order, {call("set_timer", "{}"), call("search", "{}"), say("Done.")}), "calls_in_order");
 }
 
+// Detectors that are no patterns were asked when the turn was played.
+TEST(Judge, FindingsOfTheTurnAreDetectors) {
+  const Turn turn = turn_of(R"({"detectors":["tool_loop","repetition"]})");
+  for (const bool of_turn : {false, true}) {
+    PlayedTurn played;
+    played.messages.push_back({.said = {.reply = {.content = "Done."}}});
+    EXPECT_TRUE(judge_turn(turn, played, {}).value().empty());
+    (of_turn ? played.anomalies : played.messages[0].anomalies)
+        .push_back({of_turn ? "tool_loop" : "repetition.cycle", "x"});
+    const auto failures = judge_turn(turn, played, {});
+    ASSERT_EQ(failures->size(), 1u);
+    EXPECT_EQ(failures->front().what, "detectors");
+  }
+}
+
 TEST(Judge, DirectMeansInTheFirstMessageAndUnasked) {
   const std::string direct = R"({"direct":true})";
   EXPECT_EQ(verdict(direct, {call("search", "{}"), say("Done.")}), "");

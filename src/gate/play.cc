@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <thread>
 
 #include "base/clock.h"
@@ -25,8 +26,7 @@ class Play {
  public:
   Play(ChatEndpoint& endpoint, const Case& one, const Detectors& detectors, const PlayOptions& options, int repeat)
       : endpoint_(endpoint), case_(one), detectors_(detectors) {
-    system_ = one.system;
-    if (!options.hardening.empty()) system_ += (system_.empty() ? "" : "\n\n") + options.hardening;
+    system_ = hardened(one.system, options.hardening);
     request_.tools = one.tools;
     request_.params = one.params;
     request_.params["seed"] = options.seed + repeat - 1;
@@ -41,24 +41,28 @@ class Play {
       NIBBLE_RETURN_IF_ERROR(pause(turn.pause_ms, endpoint_.options().cancel));
       PlayedTurn& played = record.turns.emplace_back();
       played.user = turn.user;
-      const Status status = play_turn(turn, played);
+      std::optional<std::string> context;
+      const Status status = play_turn(turn, played, context);
       const bool server = status.code() == Code::unavailable || status.code() == Code::invalid_argument ||
                           status.code() == Code::corrupt;
       if (server && asking_) {
         record.error = status.text();
+        played.anomalies.push_back({"http", status.message()});
         return {};
       }
       NIBBLE_RETURN_IF_ERROR(status);
       const PlayedTurn* before = record.turns.size() < 2 ? nullptr : &record.turns[record.turns.size() - 2];
       NIBBLE_TRY(anomalies, detectors_.of_turn(played, before));
       played.anomalies.insert(played.anomalies.end(), anomalies.begin(), anomalies.end());
+      if (context) NIBBLE_RETURN_IF_ERROR(judge(turn, played, *context));
       if (aborted_ || (!played.passed() && !play_on)) return {};
     }
     return {};
   }
 
  private:
-  Status play_turn(const Turn& turn, PlayedTurn& played) {
+  // `ended_by`: what was said before the reply that ends the turn, where one did.
+  Status play_turn(const Turn& turn, PlayedTurn& played, std::optional<std::string>& ended_by) {
     MockTools tools(turn.mocks);
     request_.messages.push_back({{"role", "user"}, {"content", turn.user}});
     request_.interrupt_after_chars = turn.interrupt_after_chars;
@@ -72,13 +76,16 @@ class Play {
       }
       NIBBLE_TRY(said, std::move(answer));
       asking_ = false;
-      const std::string context = context_text(request_.messages);
+      std::string context = context_text(request_.messages);
       request_.messages.push_back(assistant_message(said.reply));
       PlayedMessage& message = played.messages.emplace_back();
       message.said = std::move(said);
       NIBBLE_TRY(anomalies, detectors_.of_message(message, system_, context));
       message.anomalies = std::move(anomalies);
-      if (message.said.reply.calls.empty() || turn.one_reply) return judge(turn, played, context);
+      if (message.said.reply.calls.empty() || turn.one_reply) {
+        ended_by = std::move(context);
+        return {};
+      }
       NIBBLE_RETURN_IF_ERROR(answer_calls(tools, message, played));
       if (round == Detectors::kMaxRounds) {
         played.failures.push_back(
@@ -116,6 +123,10 @@ class Play {
 };
 
 }  // namespace
+
+std::string hardened(const std::string& system, const std::string& hardening) {
+  return system + (system.empty() || hardening.empty() ? "" : "\n\n") + hardening;
+}
 
 std::string case_key(const Case& one, const PlayOptions& options, int repeat, const std::string& model,
                      const std::string& recipe_hash) {

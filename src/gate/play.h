@@ -19,6 +19,9 @@ struct PlayOptions {
   bool template_kwargs = true;  // false: chat_template_kwargs are left out, for a server that refuses them
 };
 
+/// A system prompt with its hardening behind it.
+std::string hardened(const std::string& system, const std::string& hardening);
+
 /// The key of a case in a log: what would make another answer possible is in it.
 std::string case_key(const Case& one, const PlayOptions& options, int repeat, const std::string& model,
                      const std::string& recipe_hash);

@@ -25,6 +25,7 @@ Json to_json(const std::vector<Anomaly>& anomalies) {
     Json item = {{"id", anomaly.id}};
     if (!anomaly.snippet.empty()) item["snippet"] = anomaly.snippet;
     if (anomaly.warning) item["warning"] = true;
+    if (anomaly.begin >= 0) item["span"] = {anomaly.begin, anomaly.end};
     list.push_back(std::move(item));
   }
   return list;
@@ -74,6 +75,13 @@ void read_anomalies(ObjectReader& reader, std::vector<Anomaly>& out) {
     fields.text("id", anomaly.id);
     fields.text("snippet", anomaly.snippet);
     fields.flag("warning", anomaly.warning);
+    const Json* span = fields.value("span");
+    if (span == nullptr) return;
+    if (!span->is_array() || span->size() != 2 || !(*span)[0].is_number_integer() || !(*span)[1].is_number_integer()) {
+      return fields.expected_of("span", "two numbers", *span);
+    }
+    anomaly.begin = (*span)[0].get<int64_t>();
+    anomaly.end = (*span)[1].get<int64_t>();
   });
 }
 

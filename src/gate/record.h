@@ -25,8 +25,9 @@ inline constexpr const char* kInstructionLoose = "instruction_loose";
 struct Anomaly {
   std::string id;  // "md.bold", "repetition.cycle", "tool_loop", …
   std::string snippet = {};
-  bool warning = false;         // shown and counted, but no fault of the reply
-  std::string suppressed = {};  // why it is excused; not in logs (suppress.h)
+  bool warning = false;          // shown and counted, but no fault of the reply
+  std::string suppressed = {};   // why it is excused; not in logs (suppress.h)
+  int64_t begin = -1, end = -1;  // where it stands, in bytes of the text that the detector examined; negative: nowhere
 
   /// "md" of "md.bold".
   std::string family() const { return id.substr(0, id.find('.')); }

@@ -45,6 +45,7 @@ struct StreamedReply {
   ReplyUsage usage = {};
   ReplyTimes times = {};
   ServerTimings timings = {};
+  std::vector<size_t> healed = {};         // calls that the server says it closed itself, by index
   std::vector<std::string> disorder = {};  // rules of a chat stream that this one broke, each once
   bool interrupted = false;                // by us: interrupt_after_chars
 

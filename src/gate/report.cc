@@ -226,6 +226,7 @@ struct ReportBuilder::State {
       result.interval =
           clustered ? ratio_bootstrap_95(count.case_passes, count.case_counts) : wilson_95(count.k, count.n);
       const bool at_least = count.gate.bound == Bound::at_least;
+      result.proved = count.gate.passes(at_least ? result.interval.low : result.interval.high);
       if (options.strict) judged = at_least ? result.interval.low : result.interval.high;
     }
     if (!count.lacking.empty()) {
@@ -252,7 +253,7 @@ struct ReportBuilder::State {
       result.value = result.gate.metric == Metric::p95 ? spread.p95 : spread.p50;
     }
     if (!options.judge_latency) {
-      result.why = "latency is judged on the recipe's hardware, or with --judge-latency";
+      result.why = "latency is judged on the recipe's hardware (--hardware), or with --judge-latency";
     } else if (result.n == 0) {
       result.verdict = Verdict::inconclusive;
       result.why = id == "ttft_growth" ? "no conversation of 20 turns" : "no reply was timed";

@@ -22,6 +22,7 @@ struct GateResult {
   int64_t k = 0, n = 0;        // of a rate or a count
   double value = 0;            // the rate, the count, the percentile or the ratio
   Interval interval = {0, 1};  // of a rate, 95 %
+  bool proved = false;         // a rate whose whole interval meets the threshold: it passed, and not by luck
   Verdict verdict = Verdict::not_judged;
   std::string why = {};                                         // of inconclusive and not_judged
   std::vector<std::string> failures = {};                       // ids of cases
@@ -106,5 +107,8 @@ Json conversation_json(const CaseRecord& record);
 
 /// Tables for people: gates with their intervals and worst cases, categories, latency.
 std::string to_text(const Report& report);
+
+/// Everything that was found in a play and all that it lacked, a line each; empty where there is nothing.
+std::string findings_text(const CaseRecord& record);
 
 }  // namespace nibble::gate

@@ -48,6 +48,7 @@ Json to_json(const GateResult& result) {
   if (result.gate.metric == Metric::rate) {
     json["rate"] = result.value;
     json["ci"] = {result.interval.low, result.interval.high};
+    json["proved"] = result.proved;
   }
   if (!result.why.empty()) json["why"] = result.why;
   if (result.gate.report_only) json["report_only"] = true;
@@ -60,6 +61,7 @@ Json to_json(const std::vector<Anomaly>& anomalies) {
   for (const Anomaly& anomaly : anomalies) {
     Json& item =
         list.emplace_back(Json{{"id", anomaly.id}, {"snippet", anomaly.snippet}, {"warning", anomaly.warning}});
+    if (anomaly.begin >= 0) item["span"] = {anomaly.begin, anomaly.end};
     if (!anomaly.suppressed.empty()) item["suppressed"] = anomaly.suppressed;
   }
   return list;

@@ -160,7 +160,7 @@ TEST(Report, LatencyIsJudgedOnRequest) {
 
 TEST(Report, RecordsComeBackAsTheyWere) {
   const Case one = case_of("a", {"g", "h"});
-  CaseRecord record = played(one, false, {{"md.bold", "**x**"}, {"url", "http://x", true}});
+  CaseRecord record = played(one, false, {{"md.bold", "**x**", false, {}, 4, 9}, {"url", "http://x", true}});
   record.turns[0].messages[0].said.reply.calls = {{"1", "f", "{}"}};
   record.turns[0].messages[0].results = {"r"};
   record.turns[0].anomalies = {{"tool_loop", "f {}"}};
@@ -170,6 +170,32 @@ TEST(Report, RecordsComeBackAsTheyWere) {
   ASSERT_TRUE(again.ok()) << again.status().text();
   EXPECT_EQ(to_json(*again), to_json(record));
   EXPECT_EQ(record_from_json({{"id", 1}}, "record").status().code(), Code::corrupt);
+}
+
+// 36 of 40 pass at 80 % and their interval does not reach it; 40 of 40 prove it.
+TEST(Report, SaysWhatPassedButIsNotProved) {
+  for (const int failed : {0, 4}) {
+    ReportBuilder builder(recipe_of({{.id = "g", .threshold = 0.8}}));
+    for (int i = 0; i < 40; ++i) {
+      const Case one = case_of(std::to_string(i), {"g"});
+      builder.add(one, played(one, i >= failed));
+    }
+    const Report report = builder.finish();
+    EXPECT_EQ(report.gates[0].verdict, Verdict::pass);
+    EXPECT_EQ(to_json(report)["gates"][0]["proved"], failed == 0);
+    const size_t said = to_text(report).find("passed, but by too few to prove it: g (47 with 4 failed would)\n");
+    EXPECT_EQ(said != std::string::npos, failed == 4) << to_text(report);
+  }
+}
+
+TEST(Report, ExplainsEveryFinding) {
+  CaseRecord record =
+      played(case_of("a", {}), false, {{"md.bold", "**x**", false, {}, 4, 9}, {"url", "http://x", true}});
+  record.turns[0].anomalies = {{"tool_loop", "f {}", false, "known"}};
+  EXPECT_EQ(findings_text(record),
+            "a, turn 1: md.bold at 4-9: **x**\na, turn 1: url (warning): http://x\n"
+            "a, turn 1: tool_loop (excused: known): f {}\na, turn 1: failed must: expected x\n");
+  EXPECT_EQ(findings_text(played(case_of("a", {}), true)), "");
 }
 
 TEST(Report, WritesATable) {

@@ -47,7 +47,48 @@ std::string line(const GateResult& result, size_t width) {
   return out;
 }
 
+// Rates that pass, with too few cases to say that the true rate does.
+std::string unproved(const Report& report) {
+  std::string text;
+  for (const GateResult& result : report.gates) {
+    const Gate& gate = result.gate;
+    const bool at_least = gate.bound == Bound::at_least;
+    const double least = at_least ? gate.threshold : 1 - gate.threshold;  // share of what is right
+    const bool provable = gate.metric == Metric::rate && !gate.report_only && least < 1;
+    if (result.verdict != Verdict::pass || result.proved || !provable) continue;
+    const int64_t failures = at_least ? result.n - result.k : result.k;
+    text += fmt::format("{}{} ({} with {} failed would)", text.empty() ? "passed, but by too few to prove it: " : ", ",
+                        gate.id, trials_needed(least, failures), failures);
+  }
+  return text.empty() ? text : text + "\n";
+}
+
+void explain(std::string& text, const std::string& where, const std::vector<Anomaly>& anomalies) {
+  for (const Anomaly& anomaly : anomalies) {
+    text += fmt::format("{}: {}", where, anomaly.id);
+    if (anomaly.begin >= 0) text += fmt::format(" at {}-{}", anomaly.begin, anomaly.end);
+    if (anomaly.warning) text += " (warning)";
+    if (!anomaly.suppressed.empty()) text += fmt::format(" (excused: {})", anomaly.suppressed);
+    text += fmt::format("{}{}\n", anomaly.snippet.empty() ? "" : ": ", one_line(anomaly.snippet));
+  }
+}
+
 }  // namespace
+
+std::string findings_text(const CaseRecord& record) {
+  std::string text;
+  const std::string play = record.repeat > 1 ? fmt::format("{} #{}", record.id, record.repeat) : record.id;
+  for (size_t i = 0; i < record.turns.size(); ++i) {
+    const std::string where = fmt::format("{}, turn {}", play, i + 1);
+    for (const PlayedMessage& message : record.turns[i].messages) explain(text, where, message.anomalies);
+    explain(text, where, record.turns[i].anomalies);
+    for (const Failure& failure : record.turns[i].failures) {
+      text += fmt::format("{}: failed {}: {}\n", where, failure.what, one_line(failure.detail));
+    }
+  }
+  if (!record.error.empty()) text += fmt::format("{}: no answer: {}\n", play, one_line(record.error));
+  return text;
+}
 
 std::string to_text(const Report& report) {
   size_t width = kNameWidth;
@@ -57,7 +98,7 @@ std::string to_text(const Report& report) {
   if (!report.gates.empty()) {
     text += fmt::format("{:<{}}{:>11}{:>7}  {:>13}   {}\n", "gate", width, "", "", "95 % interval", "threshold");
     for (const GateResult& result : report.gates) text += line(result, width);
-    text += "\n";
+    text += unproved(report) + "\n";
   }
   text += fmt::format("{:<{}}{:>11}{:>7}  {:>13}{:>11}{:>8}{:>10}{:>6}\n", "category", width, "passed", "rate",
                       "95 % interval", "w/ manners", "thinks", "markdown", "asks");

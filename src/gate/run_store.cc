@@ -16,20 +16,6 @@ constexpr const char* kMigrations[] = {
 };
 static_assert(std::size(kMigrations) == RunStore::kVersion);
 
-Result<int64_t> version_of(Database& database) {
-  NIBBLE_TRY(statement, database.prepare("PRAGMA user_version"));
-  NIBBLE_TRY(row, statement.step());
-  return row ? statement.integer(0) : 0;
-}
-
-Status migrate(Database& database, int64_t from) {
-  for (int64_t version = from; version < RunStore::kVersion; ++version) {
-    NIBBLE_RETURN_IF_ERROR(database.execute(
-        fmt::format("BEGIN IMMEDIATE; {} PRAGMA user_version = {}; COMMIT;", kMigrations[version], version + 1)));
-  }
-  return {};
-}
-
 StoredRun run_of(const SqlStatement& row) {
   StoredRun run;
   run.id = row.text(0);
@@ -55,14 +41,16 @@ Result<RunStore> RunStore::open(const Path& folder, Database::Mode mode) {
         .with_hint("nibble gate --output FOLDER/NAME keeps its run there");
   }
   NIBBLE_TRY(database, Database::open(file, mode));
-  NIBBLE_TRY(version, version_of(database));
+  if (mode == Database::Mode::write) {
+    NIBBLE_RETURN_IF_ERROR(database.migrate(kMigrations));
+    return RunStore(std::move(database));
+  }
+  NIBBLE_TRY(version, database.version());
   if (version > kVersion) {
     return unsupported("runs: expected a file of version {} or older, got {} ({})", kVersion, version, file.string())
         .with_hint("a newer nibble wrote it");
   }
-  if (mode == Database::Mode::write) {
-    NIBBLE_RETURN_IF_ERROR(migrate(database, version));
-  } else if (version < kVersion) {
+  if (version < kVersion) {
     return unsupported("runs: expected a file of version {}, got {} ({})", kVersion, version, file.string())
         .with_hint("any run that is kept there brings it up to date");
   }

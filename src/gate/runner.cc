@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "base/rng.h"
+#include "base/sha256.h"
 #include "gate/redact.h"
 #include "io/jsonl.h"
 
@@ -30,6 +32,8 @@ Json header_of(const Recipe& recipe, const Side& side, const RunOptions& options
                  {"server", side.server},
                  {"params", recipe.params},
                  {"hardening", side.play.hardening},
+                 {"prompt_hash", prompt_hash(recipe, side.play)},
+                 {"nibble", options.version},
                  {"seed", side.play.seed},
                  {"temperature", side.play.temperature},
                  {"repeats", options.repeats},
@@ -45,6 +49,14 @@ struct Job {
 };
 
 }  // namespace
+
+std::string prompt_hash(const Recipe& recipe, const PlayOptions& play) {
+  std::set<std::string> prompts;
+  for (const Case& one : recipe.cases) prompts.insert(hardened(one.system, play.hardening));
+  std::string text;
+  for (const std::string& prompt : prompts) text += prompt;
+  return sha256_of(text);
+}
 
 Result<CaseRecord> Records::get(const std::string& case_id, int repeat) const {
   const std::pair<std::string, int> key{case_id, repeat};

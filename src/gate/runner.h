@@ -33,8 +33,13 @@ struct RunOptions {
   int shard = 1, shards = 1;  // of every `shards` cases play one: the first of them, the second, …
   bool fail_fast = false;     // stop at the first case that fails
   bool resume = false;        // go on with logs that are there
+  std::string version = {};   // of the program, for the header of the log
   bool no_content = false;    // texts stay out of the logs: hashes stand for them
 };
+
+/// SHA-256 of the system prompt with which the cases ask, hardened as this side is; of several, in order, one after the
+/// other.
+std::string prompt_hash(const Recipe& recipe, const PlayOptions& play);
 
 struct MergedLogs;
 

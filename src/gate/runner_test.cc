@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "base/sha256.h"
 #include "gate/mocks.h"
 #include "tests/support/chat_server.h"
 #include "tests/support/temporary_folder.h"
@@ -299,6 +300,26 @@ TEST(Gate, AServerThatDoesNotAnswerIsAnErrorOfTheRun) {
   EXPECT_EQ(refusing.requests(), 5);
 }
 
+// Headers, and then nothing: the time that a first token may take ends the wait, and no answer is an error.
+TEST(Gate, AStallAfterTheHeadersIsAnErrorOfTheRun) {
+  ScriptedServer server(perfect, 3);
+  test::LoopbackServer silent([](const auto&, test::LoopbackConnection& connection) {
+    connection.send(test::kStreamHead);
+    connection.wait_for_client();
+  });
+  Side side = server.side();
+  side.endpoint.retries = 1;
+  side.endpoint.first_token_s = side.endpoint.idle_s = 0.1;
+  side.endpoint.url = silent.url();
+  const Report report = run(server, side).report;
+  EXPECT_EQ(report.errors, 3);
+  EXPECT_EQ(report.retries, 3);
+  EXPECT_EQ(report.anomalies, (std::map<std::string, int64_t>{{"http", 3}}));
+  EXPECT_EQ(report.overall.cases, 3);
+  EXPECT_EQ(report.overall.passed, 0);
+  EXPECT_EQ(report.exit_code(), 2);
+}
+
 TEST(Gate, StopsAfterManyErrorsInARow) {
   ScriptedServer server(perfect, 60);
   Side side = server.side();
@@ -336,6 +357,11 @@ TEST(Gate, ShardsMergeIntoTheWholeRun) {
   const auto merged = merge_logs(server.recipe(), logs, folder / "run.jsonl");
   ASSERT_TRUE(merged.ok()) << merged.status().text();
   EXPECT_EQ(merged->header["model"], "scripted");
+  Recipe one = server.recipe();
+  EXPECT_EQ(merged->header["prompt_hash"], prompt_hash(one, {}));
+  one.cases.resize(1);
+  EXPECT_EQ(prompt_hash(one, {}), sha256_of(one.cases[0].system));
+  EXPECT_EQ(prompt_hash(one, {.hardening = "Be kind."}), sha256_of(one.cases[0].system + "\n\nBe kind."));
   const auto timeless = [&](const Records& records) {
     Json json = to_json(report_of(server.recipe(), records, {}).value());
     json.erase("latency");

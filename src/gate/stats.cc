@@ -19,6 +19,18 @@ Interval wilson_95(int64_t k, int64_t n) {
   return {std::max(0.0, centre - half), std::min(1.0, centre + half)};
 }
 
+int64_t trials_needed(double threshold, int64_t failures) {
+  const auto proves = [&](int64_t n) { return wilson_95(n - failures, n).low >= threshold; };
+  int64_t high = failures + 1;
+  while (!proves(high)) high *= 2;
+  int64_t low = failures;  // proves nothing
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (proves(middle) ? high : low) = middle;
+  }
+  return high;
+}
+
 Interval ratio_bootstrap_95(std::span<const double> values, std::span<const int64_t> counts) {
   NIBBLE_CHECK(!values.empty() && values.size() == counts.size());
   constexpr int kResamples = 10'000, kTail = kResamples / 40;

@@ -17,6 +17,11 @@ struct Interval {
 /// 0 <= k <= n. Without a trial nothing is known: [0, 1].
 Interval wilson_95(int64_t k, int64_t n);
 
+/// The fewest trials of which so many fail and whose Wilson interval still lies at or above the threshold: what proves
+/// a rate, and, with the threshold 1 - r and no failures, what bounds the true rate of a leak that never occurred by r.
+/// 0 < threshold < 1, failures >= 0.
+int64_t trials_needed(double threshold, int64_t failures);
+
 /// The 95 % interval of sum(values) / sum(counts) over groups drawn as these were, by the bootstrap: 10,000 times as
 /// many groups as there are are drawn from them with replacement, and the interval holds all but 2.5 % of the ratios at
 /// either end (B. Efron, "Bootstrap methods: another look at the jackknife", Ann. Statist. 7, 1979; percentile form).

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include "base/rng.h"
 
@@ -32,16 +34,25 @@ TEST(Wilson, MeetsTheGoldens) {
   }
 }
 
-// How many cases prove a rate when f of them fail: the lower bound reaches the threshold at n and not at n - 1.
-TEST(Wilson, CasesNeededForAThreshold) {
+TEST(Wilson, TrialsNeededMeetTheGoldens) {
   struct Needed {
     double threshold;
-    int64_t failures, n;
+    std::vector<int64_t> trials;  // with 0, 1, 2, 3 failures
   };
-  for (const Needed c :
-       {Needed{0.8, 0, 16}, {0.8, 3, 40}, {0.9, 0, 35}, {0.9, 1, 53}, {0.9, 3, 84}, {0.95, 0, 73}, {0.95, 3, 173}}) {
-    EXPECT_GE(wilson_95(c.n - c.failures, c.n).low, c.threshold) << c.n;
-    EXPECT_LT(wilson_95(c.n - 1 - c.failures, c.n - 1).low, c.threshold) << c.n;
+  for (const Needed& row : {Needed{0.8, {16, 25, 33, 40}}, {0.9, {35, 53, 69, 84}}, {0.95, {73, 110, 142, 173}}}) {
+    for (size_t failures = 0; failures < row.trials.size(); ++failures) {
+      EXPECT_EQ(trials_needed(row.threshold, static_cast<int64_t>(failures)), row.trials[failures])
+          << row.threshold << " with " << failures;
+    }
+  }
+}
+
+// So many replies without a leak bound its true rate.
+TEST(Wilson, NoLeakBoundsItsRate) {
+  for (const auto& [rate, replies] : {std::pair{0.1, 35}, {0.05, 73}, {0.02, 189}, {0.01, 381}}) {
+    EXPECT_EQ(trials_needed(1 - rate, 0), replies);
+    EXPECT_LE(wilson_95(0, replies).high, rate);
+    EXPECT_GT(wilson_95(0, replies - 1).high, rate);
   }
 }
 

@@ -114,4 +114,33 @@ Result<SqlStatement> Database::prepare(std::string_view sql) {
   return statement;
 }
 
+Result<int64_t> Database::version() {
+  NIBBLE_TRY(statement, prepare("PRAGMA user_version"));
+  NIBBLE_TRY(row, statement.step());
+  return row ? statement.integer(0) : 0;
+}
+
+Status Database::migrate(std::span<const char* const> steps) {
+  const auto target = static_cast<int64_t>(steps.size());
+  NIBBLE_TRY(at, version());
+  while (at < target) {
+    NIBBLE_RETURN_IF_ERROR(execute("BEGIN IMMEDIATE"));
+    auto now = version();  // of this transaction: another writer may have been first
+    Status taken = now.status();
+    if (now.ok() && *now == at) {
+      taken = execute(steps[static_cast<size_t>(at)]);
+      if (taken.ok()) taken = execute("PRAGMA user_version = " + std::to_string(at + 1));
+    }
+    if (taken.ok()) taken = execute("COMMIT");
+    if (!taken.ok()) {
+      (void)execute("ROLLBACK");
+      return taken;
+    }
+    at = now.ok() && *now > at ? *now : at + 1;
+  }
+  if (at == target) return {};
+  return unsupported("sqlite: expected a file of version {} or older, got {} ({})", target, at, path_.string())
+      .with_hint("a newer nibble wrote it");
+}
+
 }  // namespace nibble

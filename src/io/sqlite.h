@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -46,6 +47,13 @@ class Database {
   /// One or more statements without parameters, their rows ignored.
   Status execute(const std::string& sql);
   Result<SqlStatement> prepare(std::string_view sql);
+
+  /// PRAGMA user_version: 0 of a new file.
+  Result<int64_t> version();
+  /// Brings the file to version steps.size(): steps[v] takes it from v to v + 1, in a transaction of its own that is
+  /// undone as a whole where a statement of it fails. Of several writers at once one takes a step, the others find it
+  /// taken. `unsupported` for a file of a later version.
+  Status migrate(std::span<const char* const> steps);
 
  private:
   struct Close {

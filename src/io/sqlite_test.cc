@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <span>
 
 namespace nibble {
 namespace {
@@ -42,6 +43,32 @@ TEST_F(Sqlite, WritesAndReadsBack) {
   ASSERT_TRUE(*select->step());
   EXPECT_TRUE(std::isnan(select->real(1)));
   EXPECT_FALSE(*select->step());
+}
+
+// What a later version of a program does to the files of the earlier ones.
+TEST_F(Sqlite, MigratesStepByStep) {
+  const char* const steps[] = {"CREATE TABLE runs (id TEXT PRIMARY KEY); INSERT INTO runs VALUES ('old')",
+                               "ALTER TABLE runs ADD COLUMN passed INTEGER NOT NULL DEFAULT 7"};
+  const char* const broken[] = {steps[0], "INSERT INTO runs VALUES ('half'); INSERT INTO nowhere VALUES (1)"};
+  const std::span all(steps);
+  auto database = Database::open(path_, Database::Mode::write);
+  ASSERT_TRUE(database.ok());
+  EXPECT_EQ(*database->version(), 0);
+  ASSERT_TRUE(database->migrate(all.first(1)).ok());
+  EXPECT_EQ(*database->version(), 1);
+  EXPECT_FALSE(database->migrate(broken).ok());  // and nothing of the step is left
+  EXPECT_EQ(*database->version(), 1);
+  const Status moved = database->migrate(all);
+  ASSERT_TRUE(moved.ok()) << moved.text();
+  EXPECT_EQ(*database->version(), 2);
+  auto rows = database->prepare("SELECT id, passed FROM runs");
+  ASSERT_TRUE(rows.ok());
+  ASSERT_TRUE(*rows->step());
+  EXPECT_EQ(rows->text(0), "old");
+  EXPECT_EQ(rows->integer(1), 7);
+  EXPECT_FALSE(*rows->step());
+  EXPECT_TRUE(database->migrate(all).ok());  // nothing to do
+  EXPECT_EQ(database->migrate(all.first(1)).code(), Code::unsupported);
 }
 
 TEST_F(Sqlite, ErrorsNameTheFile) {

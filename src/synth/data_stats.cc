@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <set>
 
+#include "gate/chat_stream.h"
 #include "io/jsonl.h"
 #include "synth/conversation.h"
+#include "synth/draw.h"
 #include "text/detect.h"
 #include "text/near_duplicates.h"
 #include "text/prompt_lock.h"
@@ -119,17 +121,26 @@ Result<DataStats> data_stats(const Path& file, const RecordCheck& check, const P
   return counter.finish();
 }
 
-Result<Overlaps> find_overlaps(const Path& file, const HoldOut& hold_out, size_t most, const Progress& progress) {
+Result<Overlaps> find_overlaps(const Path& file, const HoldOut& hold_out, bool pairs, size_t most,
+                               const Progress& progress) {
   Overlaps overlaps;
+  const auto note = [&](int64_t& count, std::vector<std::string>& shown, std::string text) {
+    ++count;
+    if (shown.size() < most) shown.push_back(std::move(text));
+  };
   NIBBLE_RETURN_IF_ERROR(for_each_line(file, [&](const TextLine& line) -> Status {
     report(progress, line.read, line.size, file.filename().string());
     const std::string where = fmt::format("{}:{}", file.string(), line.number);
     const auto record = train::parse_record(line.text, where);
     if (!record.ok()) return {};
-    const auto hit = hold_out.overlap_of(record->messages);
-    if (!hit) return {};
-    ++overlaps.records;
-    if (overlaps.shown.size() < most) overlaps.shown.push_back(fmt::format("{}: {}: {}", where, hit->id, hit->text));
+    if (const auto hit = hold_out.overlap_of(record->messages)) {
+      note(overlaps.records, overlaps.shown, fmt::format("{}: {}: {}", where, hit->id, hit->text));
+    }
+    if (!pairs) return {};
+    NIBBLE_TRY(row, parse_json(line.text, where));
+    if (const auto pair = held_out_pair_of(gate::member(row, "meta"))) {
+      note(overlaps.pair_records, overlaps.shown_pairs, fmt::format("{}: {} and {}", where, pair->first, pair->second));
+    }
     return {};
   }));
   return overlaps;

@@ -29,10 +29,12 @@ struct DataStats {
 Result<DataStats> data_stats(const Path& file, const RecordCheck& check, const Progress& progress = {});
 
 /// The records whose user says what a gate case's user says: "FILE:LINE: case: text", the first `most`, and how many.
+/// With `pairs` also those whose `meta` names a pair of entities that is held out (draw.h): "FILE:LINE: a and b".
 struct Overlaps {
-  int64_t records = 0;
-  std::vector<std::string> shown;
+  int64_t records = 0, pair_records = 0;
+  std::vector<std::string> shown, shown_pairs;
 };
-Result<Overlaps> find_overlaps(const Path& file, const HoldOut& hold_out, size_t most, const Progress& progress = {});
+Result<Overlaps> find_overlaps(const Path& file, const HoldOut& hold_out, bool pairs, size_t most,
+                               const Progress& progress = {});
 
 }  // namespace nibble::synth

@@ -1,6 +1,7 @@
 #include "synth/draw.h"
 
 #include "base/sha256.h"
+#include "gate/chat_stream.h"
 
 namespace nibble::synth {
 namespace {
@@ -54,6 +55,15 @@ bool held_out_pair(std::string_view a, std::string_view b) {
   add('|');
   for (const char c : b) add(c);
   return (hash >> 8) % 10 == 0;
+}
+
+std::optional<std::pair<std::string, std::string>> held_out_pair_of(const Json& meta) {
+  for (const Json& pair : gate::member(meta, "pairs")) {
+    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_string()) continue;
+    auto a = pair[0].get<std::string>(), b = pair[1].get<std::string>();
+    if (held_out_pair(a, b)) return std::pair(std::move(a), std::move(b));
+  }
+  return std::nullopt;
 }
 
 }  // namespace nibble::synth

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/rng.h"
 #include "synth/fill.h"
@@ -30,5 +33,9 @@ int64_t between(Range range, Rng& rng);
 /// Whether a pair is kept for evaluation: FNV-1a in 32 bits over "A|B", its lowest 8 bits left out, divides by 10. It
 /// is how the bundled world's cases were chosen.
 bool held_out_pair(std::string_view a, std::string_view b);
+
+/// The first pair under "pairs" that is held out; of a row's `meta`, which may be anybody's, or of what was drawn for
+/// it.
+std::optional<std::pair<std::string, std::string>> held_out_pair_of(const Json& meta);
 
 }  // namespace nibble::synth

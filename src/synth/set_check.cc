@@ -33,13 +33,6 @@ void check_quotas(const Recipe& recipe, const Collection& collection, SetReport&
   }
 }
 
-bool has_held_out_pair(const Json& draws) {
-  const Json* pairs = find_value(draws, "pairs");
-  return pairs != nullptr && std::any_of(pairs->begin(), pairs->end(), [](const Json& pair) {
-           return held_out_pair(pair[0].get<std::string>(), pair[1].get<std::string>());
-         });
-}
-
 }  // namespace
 
 Result<SetReport> check_set(const Recipe& recipe, const Validator& validator, const HoldOut& hold_out,
@@ -51,7 +44,7 @@ Result<SetReport> check_set(const Recipe& recipe, const Validator& validator, co
   for (const Accepted& row : collection.accepted()) {
     const Json& messages = row.candidate.record["messages"];
     NIBBLE_TRY(faults, validator.faults(*row.category, row.candidate.record));
-    if (recipe.hold_out.pairs && has_held_out_pair(row.candidate.draws))
+    if (recipe.hold_out.pairs && held_out_pair_of(row.candidate.draws))
       faults.push_back({"holdout", "a pair that is held out"});
     if (!faults.empty() && ++bad <= kShown) {
       report.shortfalls.push_back(fmt::format("{} cell {} conversation {}: {}", row.category->id, row.cell,

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "io/json.h"
+#include "synth/draw.h"
 #include "tests/support/command.h"
 
 namespace nibble::test {
@@ -78,6 +79,63 @@ TEST(Data, CheckFindsPromptsOfTheGates) {
       nibble_command({"data", "check", kValid, "--model", kTinyVoice, "--show", "0", "--holdout", "nothing"});
   EXPECT_EQ(none.exit_code, 2);
   EXPECT_NE(none.err.find("not found"), std::string::npos) << none.err;
+}
+
+// Without a word about it, overlap with the bundled gates is told, and no error.
+TEST(Data, CheckReportsPromptsOfTheBundledGates) {
+  const Outcome told = nibble_command({"data", "check", kValid, "--model", kTinyVoice, "--json"});
+  EXPECT_EQ(told.exit_code, 0);
+  const Json holdout = parse_json(told.out, "check").value()["holdout"];
+  EXPECT_EQ(holdout["key"], "user_text");
+  EXPECT_GT(holdout["records"], 0);  // "Who am I?"
+  EXPECT_EQ(holdout["errors"], 0);
+  const Outcome stats = nibble_command({"data", "stats", kValid, "--json"});
+  EXPECT_EQ(parse_json(stats.out, "stats").value()["holdout"]["records"], holdout["records"]);
+  EXPECT_EQ(nibble_command({"data", "check", kValid, "--model", kTinyVoice, "--holdout", "companion"}).exit_code, 2);
+}
+
+// A recipe names its key. That of the bundled world is a pair of entities: shared words are counted, a pair is refused.
+TEST(Data, ARecipeNamesWhatIsHeldOut) {
+  const Scratch dir;
+  const std::string cases = NIBBLE_SOURCE_DIR "/tests/golden/data/cases.jsonl", file = (dir / "rows.jsonl").string();
+  const auto write = [&](const char* a, const char* b) {
+    const Json row = {
+        {"messages",
+         {{{"role", "user"}, {"content", "Who am I?"}}, {{"role", "assistant"}, {"content", "You are Leela."}}}},
+        {"meta", {{"pairs", Json::array({Json::array({a, b})})}}}};
+    std::ofstream(file) << row.dump() << "\n";
+  };
+  const auto check = [&](const std::vector<std::string>& flags) {
+    std::vector<std::string> words = {"data", "check", file, "--model", kTinyVoice, "--show", "0", "--json"};
+    words.insert(words.end(), flags.begin(), flags.end());
+    return nibble_command(words);
+  };
+  std::vector<std::string> held, free;  // some names, by the side that chance put them on
+  for (int i = 0; held.empty() || free.empty(); ++i) {
+    const std::string name = "topic" + std::to_string(i);
+    (synth::held_out_pair("Arun", name) ? held : free).push_back(name);
+  }
+  write("Arun", free[0].c_str());
+  const Outcome shared = check({"--recipe", "small_world", "--holdout", cases});
+  EXPECT_EQ(shared.exit_code, 0) << shared.out << shared.err;
+  const Json told = parse_json(shared.out, "check").value()["holdout"];
+  EXPECT_EQ(told["key"], "pairs");
+  EXPECT_EQ(told["records"], 1);
+  EXPECT_EQ(told["pair_records"], 0);
+  EXPECT_EQ(check({"--recipe", "companion"}).exit_code, 2);  // whose key is the text
+  write("Arun", held[0].c_str());
+  const Outcome pair = check({"--recipe", "small_world"});
+  EXPECT_EQ(pair.exit_code, 2) << pair.out;
+  EXPECT_EQ(parse_json(pair.out, "check").value()["holdout"]["errors"], 1);
+  EXPECT_EQ(check({"--recipe", "companion"}).exit_code, 2);
+  for (const char* verb : {"split", "dedupe"}) {
+    const Path output = dir / verb;
+    const Outcome refused =
+        nibble_command({"data", verb, file, "--output", output.string(), "--recipe", "small_world"});
+    EXPECT_EQ(refused.exit_code, 2) << verb;
+    EXPECT_NE(refused.err.find("rows.jsonl:1: Arun and " + held[0]), std::string::npos) << refused.err;
+    EXPECT_FALSE(std::filesystem::exists(output));
+  }
 }
 
 }  // namespace

@@ -2,11 +2,14 @@
 // by exactly the detector that names it (tests/replay/faults.jsonl).
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <optional>
 #include <set>
 
 #include "gate/chat_stream.h"
 #include "gate/play.h"
 #include "io/jsonl.h"
+#include "tests/support/chat_server.h"
 #include "tests/support/replay_server.h"
 
 namespace nibble::gate {
@@ -24,6 +27,17 @@ std::string script_of(const Json& fault) {
     script += dump(entry) + "\n";
   }
   return script;
+}
+
+// Streams that the real server does not make: every reply as its events, byte for byte.
+std::unique_ptr<test::LoopbackServer> faulty_server(const Json& fault) {
+  return std::make_unique<test::LoopbackServer>(
+      [&fault, next = size_t{0}](const test::LoopbackRequest&, test::LoopbackConnection& connection) mutable {
+        std::string events(test::kStreamHead);
+        for (const Json& event : fault["events"][next++]) events += "data: " + dump(event) + "\n\n";
+        connection.send(events + "data: [DONE]\n\n");
+        connection.close();
+      });
 }
 
 Case case_of(const Json& fault) {
@@ -54,9 +68,15 @@ TEST(GateFaults, EachIsFoundByTheDetectorThatNamesIt) {
   const Status status = for_each_json_line(NIBBLE_SOURCE_DIR "/tests/replay/faults.jsonl", [&](Json& fault, int64_t) {
     SCOPED_TRACE(fault["fault"].get<std::string>());
     ++faults;
-    const test::ReplayServer server(script_of(fault));
+    std::optional<test::ReplayServer> server;
+    std::unique_ptr<test::LoopbackServer> faulty;
     EndpointOptions options;
-    options.url = server.url();
+    if (fault.contains("events")) {
+      faulty = faulty_server(fault);
+      options.url = faulty->url();
+    } else {
+      options.url = server.emplace(script_of(fault)).url();
+    }
     options.model = "replay";
     ChatEndpoint endpoint(options);
     const auto record = play_case(endpoint, case_of(fault), *detectors, {.play_on = true}, 1);
@@ -79,7 +99,7 @@ TEST(GateFaults, EachIsFoundByTheDetectorThatNamesIt) {
     return Status();
   });
   EXPECT_TRUE(status.ok()) << status.text();
-  EXPECT_EQ(faults, 21);
+  EXPECT_EQ(faults, 27);
 }
 
 }  // namespace

@@ -1,95 +1,44 @@
 // The bundled recipe against a scripted model: one that is right in everything, and eleven that each break one thing.
 #include <gtest/gtest.h>
 
-#include <functional>
+#include <optional>
 
-#include "gate/chat_stream.h"
-#include "gate/mocks.h"
 #include "gate/recipe.h"
 #include "gate/runner.h"
+#include "tests/support/good_script.h"
 #include "tests/support/replay_server.h"
+#include "tests/support/temporary_folder.h"
 
 namespace nibble::gate {
 namespace {
 
-using Messages = std::vector<GoodMessage>;
-
-// What a model writes for a message, in the Hermes dialect.
-std::string written(const GoodMessage& message) {
-  std::string text = message.text;
-  for (const auto& [name, arguments] : message.calls) {
-    text += (text.empty() ? "" : "\n") +
-            fmt::format("<tool_call>\n{}\n</tool_call>", dump({{"name", name}, {"arguments", arguments}}));
-  }
-  return text;
-}
-
-// What must stand in the prompt of the next message: everything that was said and answered in the turns so far.
-class Script {
- public:
-  /// The entries of one case: its good messages, as `change` leaves them.
-  void add(const Case& one, const std::function<void(size_t turn, Messages&)>& change) {
-    std::vector<std::string> said;
-    if (!one.history.empty()) said.push_back(last_content(one.history));
-    std::vector<std::string> entries;
-    for (size_t t = 0; t < one.turns.size(); ++t) {
-      const Turn& turn = one.turns[t];
-      Messages messages = turn.good;
-      change(t, messages);
-      MockTools tools(turn.mocks);
-      const std::string user = "<|im_start|>user\n" + turn.user + "<|im_end|>";
-      said.push_back(user);
-      for (size_t m = 0; m < messages.size(); ++m) {
-        const GoodMessage& message = messages[m];
-        // After the first message of a turn the prompt holds it, too.
-        if (m == 1) said.push_back(user + "\n<|im_start|>assistant\n" + written(messages[0]).substr(0, 11));
-        entries.push_back(dump({{"match", {{"contains", said}}}, {"chunks", {{{"text", written(message)}}}}}));
-        for (const auto& [name, arguments] : message.calls) {
-          const Mock* mock = tools.answer({.id = "", .name = name, .arguments = dump(arguments)}).value();
-          said.push_back("<tool_response>\n" + (mock == nullptr ? MockTools::kNotFound : mock->result));
-        }
-      }
-    }
-    // What needs more of the prompt comes first.
-    for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) text_ += *entry + "\n";
-  }
-
-  const std::string& text() const { return text_; }
-
- private:
-  static std::string last_content(const Json& messages) { return messages.back()["content"].get<std::string>(); }
-
-  std::string text_;
-};
+using Messages = test::GoodScript::Messages;
 
 // A model that is right, but for the cases of one gate, in which `change` breaks something.
 struct Mutant {
   const char* gate;
-  std::function<void(const Case&, size_t turn, Messages&)> change;
+  test::GoodScript::Change change;
 };
 
-Report play(const Recipe& recipe, const Mutant& mutant) {
-  Script script;
-  // Cases after a long talk first: their prompts hold more.
-  for (const bool with_history : {true, false}) {
-    for (const Case& one : recipe.cases) {
-      if (one.history.empty() == with_history) continue;
-      const bool broken = std::find(one.gates.begin(), one.gates.end(), mutant.gate) != one.gates.end();
-      script.add(one, [&](size_t turn, Messages& messages) {
-        if (broken) mutant.change(one, turn, messages);
-      });
-    }
-  }
-  const test::ReplayServer server(script.text());
+Side side_of(const test::ReplayServer& server) {
   Side side;
   side.endpoint.url = server.url("");
   side.endpoint.model = "replay";
   side.server = {{"owned_by", "nibble"}};
-  auto records = play_recipe(recipe, side, {.jobs = 8});
+  return side;
+}
+
+Report play(const Recipe& recipe, const test::GoodScript& script, const ReportOptions& options = {}) {
+  const test::ReplayServer server(script.text());
+  auto records = play_recipe(recipe, side_of(server), {.jobs = 8});
   EXPECT_TRUE(records.ok()) << records.status().text();
-  auto report = report_of(recipe, *records, {});
+  auto report = report_of(recipe, *records, options);
   EXPECT_TRUE(report.ok()) << report.status().text();
   return std::move(report).value();
+}
+
+Report play(const Recipe& recipe, const Mutant& mutant) {
+  return play(recipe, test::GoodScript::of(recipe, mutant.gate, mutant.change));
 }
 
 const Recipe& companion() {
@@ -157,6 +106,58 @@ TEST(GateReplay, EveryMutantFailsExactlyItsGate) {
     SCOPED_TRACE(mutant.gate);
     expect_only_failure(play(companion(), mutant), mutant.gate);
   }
+}
+
+// The talk of 20 turns against a server that is quick, and one that takes its time from turn 16 on.
+TEST(GateReplay, ASlowServerFailsTheLatencyGatesOnlyWhereTheyAreJudged) {
+  Recipe recipe = companion();
+  std::erase_if(recipe.cases, [](const Case& one) { return one.turns.size() < 20; });
+  ASSERT_FALSE(recipe.cases.empty());
+  const auto quick = [](size_t) -> int64_t { return 60; };
+  const auto slow = [](size_t turn) -> int64_t { return turn < 15 ? 60 : 600; };
+  for (const bool is_slow : {false, true}) {
+    for (const bool judged : {false, true}) {
+      const test::GoodScript script =
+          is_slow ? test::GoodScript::of(recipe, {}, {}, slow) : test::GoodScript::of(recipe, {}, {}, quick);
+      const Report report = play(recipe, script, {.judge_latency = judged});
+      EXPECT_EQ(report.overall.passed, report.overall.cases);
+      for (const GateResult& result : report.gates) {
+        if (result.gate.id != "ttft" && result.gate.id != "ttft_growth") continue;
+        EXPECT_EQ(result.verdict, !judged   ? Verdict::not_judged
+                                  : is_slow ? Verdict::fail
+                                            : Verdict::pass)
+            << to_text(report);
+      }
+    }
+  }
+}
+
+// A server that goes away in the middle of a run, and the same run when it is back.
+TEST(GateReplay, AServerThatDiesMidRunIsAnErrorOfTheRun) {
+  const test::TemporaryFolder folder;
+  Recipe recipe = companion();
+  recipe.cases.resize(12);
+  const std::string script = test::GoodScript::of(recipe).text();
+  std::optional<test::ReplayServer> server(script);
+  Side side = side_of(*server);
+  side.endpoint.retries = 0;
+  side.log = folder / "run.jsonl";
+  {
+    const auto dies = play_recipe(recipe, side, {}, [&](const ProgressUpdate& update) {
+      if (update.done == 5) server.reset();
+    });
+    ASSERT_TRUE(dies.ok()) << dies.status().text();
+    const Report broken = report_of(recipe, *dies, {}).value();
+    EXPECT_EQ(broken.errors, 7);
+    EXPECT_EQ(broken.overall.cases, 12);
+    EXPECT_EQ(broken.overall.passed, 5);
+    EXPECT_EQ(broken.exit_code(), 2);
+  }
+  server.emplace(script);
+  side.endpoint.url = server->url("");
+  const Report whole = report_of(recipe, play_recipe(recipe, side, {.resume = true}).value(), {}).value();
+  EXPECT_EQ(whole.errors, 0);
+  EXPECT_EQ(whole.overall.passed, 12);
 }
 
 }  // namespace

@@ -103,16 +103,9 @@ TEST(Generate, KilledTwentyTimes) {
   int kills = 0;
   for (int run = 0; kills < 20 && run < 20; ++run) {
     const Path output = dir / ("killed-" + std::to_string(run) + ".jsonl");
-    std::optional<int> code;
-    for (int tries = 0; !code && tries < 8; ++tries) {
-      code = nibble_signalled(generate(recipe, teacher.url(), output, {"--resume"}), whole_s * rng.uniform(0.05F, 0.9F),
-                              SIGKILL);
-      kills += code ? 0 : 1;
-    }
-    if (!code) {
-      const Outcome rest = nibble_command(generate(recipe, teacher.url(), output, {"--resume"}));
-      ASSERT_EQ(rest.exit_code, 0) << rest.out << rest.err;
-    }
+    const int killed = run_killed(generate(recipe, teacher.url(), output, {"--resume"}), whole_s, 8, rng);
+    ASSERT_GE(killed, 0) << run;
+    kills += killed;
     EXPECT_EQ(read_file(output).value(), expected) << run;
   }
   EXPECT_GE(kills, 20);

@@ -45,6 +45,8 @@ TEST(QuantizeCommand, SearchesFormatsWithinBitsAndReportsWhatItFound) {
   EXPECT_GT(kl, 0);
   EXPECT_LT(kl, 0.02);
   EXPECT_EQ(report["divergence"]["tokens"], report["calibration_tokens"]) << "the same file for both";
+  EXPECT_EQ(report["calibration_hash"].get<std::string>().size(), 64u);
+  EXPECT_EQ(report["parameters"], parsed(nibble_command({"inspect", kModel, "--json"}).out)["parameters"]);
   for (const Json& tensor : report["tensors"]) {
     EXPECT_GT(tensor["relative_error"].get<double>(), 0);
     EXPECT_GT(tensor["max_error"].get<double>(), 0);

@@ -148,6 +148,15 @@ TEST(Preflight, ReportsDataAndPlanAndWritesNothing) {
   EXPECT_NE(refused.out.find("bad.jsonl:301: "), std::string::npos) << refused.out;
   EXPECT_NE(refused.out.find("memory plan"), std::string::npos);
   EXPECT_EQ(nibble_command({"train", kTinyVoice, "--check"}).exit_code, 2);
+
+  // Prompts of the gates are told; where somebody asks for it, they are refused.
+  EXPECT_EQ(json["data"]["holdout"]["errors"], 0);
+  EXPECT_GT(json["data"]["holdout"]["records"], 0);
+  std::vector<std::string> held_out = flags;
+  held_out.insert(held_out.end(), {"--holdout", "companion"});
+  const Outcome overlap = nibble_command(training(dir / "out", held_out));
+  EXPECT_EQ(overlap.exit_code, 2);
+  EXPECT_NE(overlap.out.find("Who am I?"), std::string::npos) << overlap.out;
 }
 
 Json settings_of(const Path& run) {

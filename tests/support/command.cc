@@ -53,6 +53,17 @@ std::optional<int> nibble_signalled(const std::vector<std::string>& arguments, d
   return WIFEXITED(status) ? std::optional<int>(WEXITSTATUS(status)) : std::nullopt;
 }
 
+int run_killed(const std::vector<std::string>& arguments, double whole_s, int kills, Rng& rng) {
+  int killed = 0;
+  for (; killed < kills; ++killed) {
+    const auto code = nibble_signalled(arguments, whole_s * rng.uniform(0.05F, 0.9F), SIGKILL);
+    if (code) return *code == 0 ? killed : -1;
+  }
+  const Outcome rest = nibble_command(arguments);
+  EXPECT_EQ(rest.exit_code, 0) << rest.out << rest.err;
+  return rest.exit_code == 0 ? killed : -1;
+}
+
 Scratch::Scratch() {
   static std::atomic<int> counter = 0;
   dir_ = std::filesystem::temp_directory_path() /

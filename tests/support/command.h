@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/rng.h"
 
 namespace nibble::test {
 
@@ -21,6 +22,11 @@ Outcome nibble_command(const std::vector<std::string>& arguments);
 /// the file `begun` is there (empty: from the start); its exit code, or nothing when the signal ended it.
 std::optional<int> nibble_signalled(const std::vector<std::string>& arguments, double seconds, int signal,
                                     const Path& begun = {});
+
+/// Runs the command to its end, killed on the way: up to `kills` times it is started and gets SIGKILL at a moment drawn
+/// from the first nine tenths of `whole_s`, what an undisturbed run takes; the last run is let be. How often it was
+/// killed; -1 where a run ended with another exit code than 0.
+int run_killed(const std::vector<std::string>& arguments, double whole_s, int kills, Rng& rng);
 
 /// A folder of its own for one test, removed with everything in it at the end.
 class Scratch {
