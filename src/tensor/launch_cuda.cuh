@@ -5,6 +5,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <map>
+#include <mutex>
 #include <utility>
 
 #include "tensor/context.h"
@@ -47,10 +49,14 @@ void launch(const Context& cx, const char* op, void (*kernel)(Parameters...), di
   launch_clusters(cx, op, kernel, grid, dim3(1), block, shared, std::forward<Arguments>(arguments)...);
 }
 
+/// Asked once: a GPU that was lost since does not answer.
 inline int device_attribute(Device device, cudaDeviceAttr attribute) {
-  int value = 0;
-  NIBBLE_CHECK(cudaDeviceGetAttribute(&value, attribute, device.index) == cudaSuccess);
-  return value;
+  static std::mutex mutex;
+  static std::map<std::pair<int, int>, int> known;
+  const std::lock_guard lock(mutex);
+  const auto [at, asked] = known.try_emplace({device.index, attribute}, 0);
+  if (asked) NIBBLE_CHECK(cudaDeviceGetAttribute(&at->second, attribute, device.index) == cudaSuccess);
+  return at->second;
 }
 inline int multiprocessors(Device device) {
   return device_attribute(device, cudaDevAttrMultiProcessorCount);

@@ -140,7 +140,9 @@ const Way kServed = {[](Context& cx, const Tensor& x, std::span<const ops::Linea
                        if (swiglu) return ops::linear_swiglu(cx, x, *outputs[0].weight, *outputs[1].weight, y);
                        ops::linears(cx, x, outputs);
                      },
-                     ops::linear_to_device};
+                     [](Context& cx, const ops::Linear& w, std::vector<Buffer>& buffers) {
+                       return ops::linear_to_device(cx, w, buffers);
+                     }};
 
 TEST(BlockScaled, AllButTheInstructionMeetsTheOracle) {
   NIBBLE_CUDA_OR_SKIP(gpu);
