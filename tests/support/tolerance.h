@@ -48,9 +48,10 @@ constexpr Tolerance kF64Sum{"f64_sum", 1e-12};
 /// the margin of .35 that greedy replies must have to be compared.
 constexpr double kBf16Logits = 0.175;
 /// For random models as relative L2 error. On a CPU, where only the inputs of products are rounded, it is .004 to .075;
-/// a GPU rounds q, k, v and the residual's contributions, too: at most 2.5 times as much over the cases of a model.
+/// a GPU rounds what comes out of products, too, and in chunks of the delta rule what goes into them: 1 to 2.8 times as
+/// much over the cases of a model on an H200.
 constexpr double kBf16Relative = 0.15;
-constexpr double kBf16OfCpu = 2.5;
+constexpr double kBf16OfCpu = 4;
 
 /// For a dot product of k terms in f32, in any order: |error| <= k * 2^-24 * sum|x w| to first order (Higham, "Accuracy
 /// and Stability of Numerical Algorithms", 3.1), and one rounding more for the factor behind it.
