@@ -191,7 +191,9 @@ TEST(SpeedBench, ClientsAskAtOnce) {
   options.warmup = 0;
   SpeedRun run;
   ASSERT_TRUE(run_speed_bench(options, run).ok());
-  EXPECT_EQ(server.most_at_once(), 4);
+  // A server counts a request until it has cleared it away, when its client may already have sent the next.
+  EXPECT_GE(server.most_at_once(), 4);
+  EXPECT_LE(server.most_at_once(), 8);
   const SpeedReport report = speed_report(run);
   ASSERT_EQ(report.points.size(), 1u);
   EXPECT_GT(report.points[0].in_flight, 2);
