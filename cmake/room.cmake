@@ -37,7 +37,7 @@ function(nibble_test name)
   # What is only a test need not be fast, and compiles sooner.
   target_compile_options(nibble_tests_${name} PRIVATE $<$<CONFIG:Debug>:-O0> $<$<CONFIG:Release>:-O1>)
   add_test(NAME ${name} COMMAND nibble_tests_${name} --gtest_filter=-*.Slow*)
-  set_tests_properties(${name} PROPERTIES TIMEOUT 600 WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 1200 WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   if(T_SLOW)
     add_test(NAME ${name}_slow COMMAND nibble_tests_${name} --gtest_filter=*.Slow*)
     set_tests_properties(${name}_slow PROPERTIES LABELS slow TIMEOUT 3600 WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
