@@ -1,4 +1,5 @@
 #include "ops/sample/argmax.h"
+#include "ops/sample/best.cuh"
 #include "tensor/launch_cuda.cuh"
 
 namespace nibble::ops {
@@ -6,25 +7,6 @@ namespace {
 
 constexpr int kSlices = 64;  // of a row, a block each
 constexpr int kThreads = 256;
-
-struct Best {
-  float value;
-  int id;  // -1: nothing yet
-};
-
-__device__ Best better(Best a, Best b) {
-  if (a.id < 0) return b;
-  if (b.id < 0) return a;
-  if (a.value != b.value) return a.value > b.value ? a : b;
-  return a.id < b.id ? a : b;
-}
-__device__ Best warp_best(Best x) {
-#pragma unroll
-  for (int lane = 16; lane > 0; lane /= 2) {
-    x = better(x, {__shfl_xor_sync(0xFFFFFFFF, x.value, lane), __shfl_xor_sync(0xFFFFFFFF, x.id, lane)});
-  }
-  return x;
-}
 
 __global__ void __launch_bounds__(kThreads)
     best_of_slices(const float* logits, const uint8_t* allowed, int vocabulary, Best* found) {

@@ -3,6 +3,7 @@
 // 1/64 in the logarithm of the share, then over the bits of the logit within the step where the place lies.
 #include <cooperative_groups.h>
 
+#include "ops/sample/best.cuh"
 #include "ops/sample/sample.h"
 #include "tensor/launch_cuda.cuh"
 
@@ -17,17 +18,6 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kBins = 2 * kThreads;
 constexpr float kBinsPerUnit = 64;  // 32 units of the logarithm in all: candidates reach 30.5
 constexpr int kTiles = 64;          // of kThreads ids, in a block's part of the longest row
-
-struct Best {
-  float value;
-  int id;  // -1: nothing yet
-};
-__device__ Best better(Best a, Best b) {
-  if (a.id < 0) return b;
-  if (b.id < 0) return a;
-  if (a.value != b.value) return a.value > b.value ? a : b;
-  return a.id < b.id ? a : b;
-}
 
 /// Weights are added as two halves: shared memory adds 32 bits at a time.
 struct Histogram {
@@ -289,10 +279,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int i = begin + thread; i < end; i += kThreads) {
     if (allowed == nullptr || allowed[i] != 0) best = better(best, {row.logit(i), i});
   }
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) {
-    best = better(best, {__shfl_xor_sync(0xFFFFFFFF, best.value, step), __shfl_xor_sync(0xFFFFFFFF, best.id, step)});
-  }
+  best = warp_best(best);
   if (lane == 0) s.warp_best[warp] = best;
   __syncthreads();
   if (thread == 0) {
