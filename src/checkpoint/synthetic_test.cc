@@ -11,6 +11,7 @@
 #include "model/names.h"
 #include "ops/quant/nvfp4.h"
 #include "tensor/numeric.h"
+#include "tests/support/small_config.h"
 #include "tests/support/temporary_folder.h"
 #include "text/tokenizer.h"
 
@@ -22,17 +23,7 @@ using test::TemporaryFolder;
 
 /// A model of the released vocabulary, otherwise as small as the rules allow.
 model::Config small_config(bool tied) {
-  model::Config c = *model::builtin_config("0.8b");
-  c.hidden = 32;
-  c.intermediate = 48;
-  c.layers = 4;
-  c.layer_types.resize(4);
-  c.heads = c.kv_heads = c.key_heads = 1;
-  c.value_heads = 2;
-  c.head_dim = c.key_head_dim = c.value_head_dim = 16;
-  c.rotary_dim = 4;
-  c.tie_embeddings = tied;
-  return c;
+  return test::small_config("0.8b", tied);
 }
 
 TEST(RandomFill, DoesNotDependOnHowItIsCut) {

@@ -5,6 +5,7 @@
 
 #include "checkpoint/activations.h"
 #include "checkpoint/synthetic.h"
+#include "tests/support/small_config.h"
 
 namespace nibble::gate {
 namespace {
@@ -12,17 +13,8 @@ namespace {
 // H 32, I 48, V 1000; three delta-rule layers with one key head and two value heads of 16, one attention layer with one
 // head of 16.
 model::Config small_config() {
-  model::Config c = *model::builtin_config("9b");
-  c.hidden = 32;
-  c.intermediate = 48;
+  model::Config c = test::small_config("9b", false);
   c.vocab = 1000;
-  c.layers = 4;
-  c.layer_types.resize(4);
-  c.heads = c.kv_heads = c.key_heads = 1;
-  c.value_heads = 2;
-  c.head_dim = c.key_head_dim = c.value_head_dim = 16;
-  c.rotary_dim = 4;
-  c.tie_embeddings = false;
   return c;
 }
 
