@@ -1,5 +1,5 @@
-// What the kernels for few rows share, so that a row has the same bits in each: how columns are dealt to slices, the
-// products of a chunk, and what becomes of the sums.
+// The arithmetic of products of few rows, which gives a row its bits: how columns are dealt to slices, the products of
+// a chunk, and what becomes of the sums.
 #pragma once
 
 #include "ops/linear/fragment_source.cuh"
