@@ -2,8 +2,8 @@
 // of warpgroup products; the inputs come by bulk copies from an image of shared memory that arrange() made of them. No
 // copy of the weights in BF16 exists anywhere.
 //
-// A block makes 2 * kTiles * 64 rows of y^T for 128 rows of x: two warpgroups of kTiles * 64 rows of the weight each
-// (of gate and of up, for SwiGLU), and a warp that feeds them.
+// A block makes 2 * kTiles * 64 rows of y^T for 128 rows of x: two warpgroups of kTiles * 64 rows of the weight each,
+// and a warp that feeds them. For SwiGLU the tiles of a warpgroup are the same 64 rows of gate and of up.
 #include <algorithm>
 
 #include "ops/linear/device_weight.cuh"
@@ -70,11 +70,12 @@ __global__ void __launch_bounds__(256) arrange(const __nv_bfloat16* x, int T, in
 }
 
 /// The shared memory of a block: that of sm_90's Shared, which other architectures do not have.
-template <int kTiles, bool kSwiglu>
-constexpr size_t shared_bytes() {
-  constexpr size_t kRows = (kSwiglu ? 1 : kGroups) * kTiles * 64, kUp = kSwiglu ? 64 * 128 * 4 : 128 * 4;
-  return kStages * kStageBytes + kTokens * (kRows + 8) * 2 + kUp + 2 * kStages * 8 + 1024 + 1024;
+constexpr size_t shared_bytes(int rows) {
+  return kStages * kStageBytes + static_cast<size_t>(kTokens * (rows + 8) * 2) + 2 * kStages * 8 + 1024 + 1024;
 }
+/// Rows of y^T that a block makes.
+template <int kTiles, bool kSwiglu>
+constexpr int kBlockRows = kGroups * 64 * (kSwiglu ? kTiles / 2 : kTiles);
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -82,7 +83,7 @@ constexpr size_t shared_bytes() {
 /// tokens change fastest, so that blocks that run together share weights.
 template <int kTiles, bool kSwiglu>
 struct Item {
-  static constexpr int kRows = (kSwiglu ? 1 : kGroups) * kTiles * 64;
+  static constexpr int kRows = kBlockRows<kTiles, kSwiglu>;
   const Output* out;
   int first_row, token_tile;
 
@@ -95,9 +96,9 @@ struct Item {
     }
     first_row = (block - out->first_block) * kRows;
   }
-  __device__ const DeviceWeight& weight(int group) const { return kSwiglu ? out[group].weight : out->weight; }
-  /// The first row of a warpgroup's tile m.
-  __device__ int row(int group, int m) const { return first_row + ((kSwiglu ? 0 : group * kTiles) + m) * 64; }
+  /// The weight of a warpgroup's tile m, and its first row there.
+  __device__ const DeviceWeight& weight(int m) const { return out[kSwiglu ? m : 0].weight; }
+  __device__ int row(int group, int m) const { return first_row + (kSwiglu ? group : group * kTiles + m) * 64; }
 };
 
 template <int kTiles, bool kSwiglu>
@@ -105,7 +106,6 @@ struct Shared {
   static constexpr int kPitch = Item<kTiles, kSwiglu>::kRows + 8;  // of `turned`: rows 16 bytes apart modulo 128
   alignas(1024) uint8_t stages[kStages][kStageBytes];
   alignas(16) __nv_bfloat16 turned[kTokens][kPitch];  // y on its way out
-  float up[kSwiglu ? 64 : 1][128];                    // from the warpgroup of `up` to that of `gate`
   uint64_t full[kStages], empty[kStages];
 };
 
@@ -239,9 +239,9 @@ __device__ void run(const ManyRows& p, Shared<kTiles, kSwiglu>& s) {
   const auto seek = [&](int index) {
     if (index >= p.items) return;
     const Work work(p, index);
-    const DeviceWeight& w = work.weight(group);
 #pragma unroll
     for (int m = 0; m < kTiles; ++m) {
+      const DeviceWeight& w = work.weight(m);
       const int tile = (work.row(group, m) + own_row) / kTileRows;
       sources[m].seek(w, min(tile, static_cast<int>(tiles_of(w.rows)) - 1), 0, lane);
       sources[m].load(0, next[m]);
@@ -260,25 +260,16 @@ __device__ void run(const ManyRows& p, Shared<kTiles, kSwiglu>& s) {
     multiply<Source, kTiles>(p, sources, chunks, next, s, lane, count, sums);
     seek(index + static_cast<int>(gridDim.x));
 
+#pragma unroll
+    for (int m = 0; m < kTiles; ++m) finish(work.weight(m), work.row(group, m) + own_row + lane / 4, sums[m]);
+    if constexpr (kSwiglu) {
+#pragma unroll
+      for (int i = 0; i < 64; ++i) sums[0][i] = sums[0][i] / (1.0f + __expf(-sums[0][i])) * sums[1][i];
+    }
     hopper::barrier_of<kMultipliers>();  // the results before have left
 #pragma unroll
-    for (int m = 0; m < kTiles; ++m) {
+    for (int m = 0; m < (kSwiglu ? 1 : kTiles); ++m) {
       const int row = work.row(group, m) + own_row;
-      finish(work.weight(group), row + lane / 4, sums[m]);
-      if constexpr (kSwiglu) {
-        const int thread = threadIdx.x % 128;
-        if (m > 0) hopper::barrier_of<kMultipliers>();
-        if (group == 1) {
-#pragma unroll
-          for (int i = 0; i < 64; ++i) s.up[i][thread] = sums[m][i];
-        }
-        hopper::barrier_of<kMultipliers>();
-        if (group == 1) continue;
-#pragma unroll
-        for (int i = 0; i < 64; ++i) {
-          sums[m][i] = sums[m][i] / (1.0f + __expf(-sums[m][i])) * s.up[i][thread];
-        }
-      }
       if (work.out->y_is_bf16) {
         turn(sums[m], row - work.first_row, lane, s);
       } else {
@@ -305,7 +296,7 @@ __global__ void __launch_bounds__(kThreads, 1) many_rows(const __grid_constant__
     hopper::barrier_fence();
   }
   __syncthreads();
-  static_assert(sizeof(s) + 1024 <= shared_bytes<kTiles, kSwiglu>());
+  static_assert(sizeof(s) + 1024 <= shared_bytes(kBlockRows<kTiles, kSwiglu>));
   if (threadIdx.x >= kMultipliers) {
     hopper::give_registers<24>();
     if (threadIdx.x == kMultipliers) {
@@ -321,7 +312,7 @@ __global__ void __launch_bounds__(kThreads, 1) many_rows(const __grid_constant__
 
 template <class Source, int kTiles, bool kSwiglu>
 void launch_many(Context& cx, ManyRows& p) {
-  constexpr int kRows = (kSwiglu ? 1 : kGroups) * kTiles * 64;
+  constexpr int kRows = kBlockRows<kTiles, kSwiglu>;
   int blocks = 0;
   for (int i = 0; i < (kSwiglu ? 1 : p.count); ++i) {
     p.outputs[i].first_block = blocks;
@@ -330,18 +321,23 @@ void launch_many(Context& cx, ManyRows& p) {
   p.items = blocks * ((p.T + kTokens - 1) / kTokens);
   const int most = multiprocessors(cx.device), turns = (p.items + most - 1) / most;
   launch(cx, "linears", many_rows<Source, kTiles, kSwiglu>, dim3(static_cast<unsigned>((p.items + turns - 1) / turns)),
-         dim3(kThreads), shared_bytes<kTiles, kSwiglu>(), p);
+         dim3(kThreads), shared_bytes(kRows), p);
 }
 
 template <class Source, bool kSwiglu>
 void choose_tiles(Context& cx, ManyRows& p) {
-  int64_t blocks = 0;
-  for (int i = 0; i < (kSwiglu ? 1 : p.count); ++i) blocks += (p.outputs[i].weight.rows + 255) / 256;
-  if (kSwiglu) blocks *= 2;
-  blocks *= (p.T + kTokens - 1) / kTokens;
-  // Tall blocks read the inputs less often; low ones fill the GPU when there are few.
-  if (blocks >= multiprocessors(cx.device)) return launch_many<Source, 2, kSwiglu>(cx, p);
-  launch_many<Source, 1, kSwiglu>(cx, p);
+  if constexpr (kSwiglu) {
+    launch_many<Source, 2, true>(cx, p);
+  } else {
+    int64_t blocks = 0;
+    for (int i = 0; i < p.count; ++i) blocks += (p.outputs[i].weight.rows + 255) / 256;
+    // Tall blocks read the inputs less often; low ones fill the GPU when there are few.
+    if (blocks * ((p.T + kTokens - 1) / kTokens) >= multiprocessors(cx.device)) {
+      launch_many<Source, 2, false>(cx, p);
+    } else {
+      launch_many<Source, 1, false>(cx, p);
+    }
+  }
 }
 
 template <bool kSwiglu>
