@@ -92,7 +92,8 @@ NIBBLE_HD inline void codes_to_bf16(uint32_t word, uint32_t (&regs)[4]) {
   constexpr uint32_t kSign = 0x80008000, kMagnitude = 0x01C001C0;
   regs[0] = word & (kSign | kMagnitude);
   regs[1] = word << 3 & (kSign | kMagnitude);
-  regs[2] = (word << 2 & kSign) | (word << 6 & kMagnitude);
+  // Both shifts, by 2 and by 6, in one product: what they leave elsewhere carries into none of the bits that count.
+  regs[2] = (word & 0x20072007) * 68 & (kSign | kMagnitude);
   regs[3] = (word << 1 & kSign) | (word >> 3 & kMagnitude);
 }
 /// A stored scale as two equal BF16 numbers scale * 2^118.
