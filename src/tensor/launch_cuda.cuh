@@ -5,6 +5,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -61,10 +62,19 @@ inline int device_attribute(Device device, cudaDeviceAttr attribute) {
 inline int multiprocessors(Device device) {
   return device_attribute(device, cudaDevAttrMultiProcessorCount);
 }
+/// What each of `blocks` blocks on one multiprocessor may take of its shared memory.
+inline size_t shared_memory_of_block(Device device, int blocks) {
+  constexpr int kOfSystem = 1024;  // per block
+  return static_cast<size_t>(
+      std::min(device_attribute(device, cudaDevAttrMaxSharedMemoryPerBlockOptin),
+               device_attribute(device, cudaDevAttrMaxSharedMemoryPerMultiprocessor) / blocks - kOfSystem));
+}
 /// Warpgroups multiply on sm_90 alone.
 inline bool has_warpgroup_products(Device device) {
   return device_attribute(device, cudaDevAttrComputeCapabilityMajor) == 9;
 }
+
+constexpr int kEarlyRows = 2;
 
 #ifdef __CUDACC__
 /// Everything that earlier kernels of the stream wrote is visible behind this. Every kernel calls it, even one that
@@ -74,8 +84,12 @@ __device__ inline void wait_for_predecessor() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
-/// The successor's blocks may be scheduled from here on. Only behind wait_for_predecessor(): a kernel that starts while
-/// the one before its predecessor still runs can find old values of that one's results in a cache.
+/// The successor's blocks may be scheduled from here on. As a rule this stands behind wait_for_predecessor(), so that
+/// whatever ran before the predecessor has ended when a kernel starts, and what a kernel reads before its wait may come
+/// from there. Products and norms of at most kEarlyRows rows let go earlier, so that the next weights are on their way
+/// while they still wait; several of them may be there at once. Between two mixers (delta rule, attention), which keep
+/// the rule, the vectors that are written again meanwhile (the residual stream, its norm) could stand in an L1 cache
+/// with values of before: they are read past it. More rows read more often, and gain more by that cache.
 __device__ inline void let_successor_start() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");

@@ -87,6 +87,13 @@ struct RowPairs {
     high_ = row + 8 < w.rows;
     left_ = w.columns - block;
   }
+  /// Asks for what load() will read, as far as the L2 cache.
+  __device__ void ask(int unit) const {
+    if (left_ <= unit * kUnitColumns) return;
+    const uint8_t* at = at_ + unit * kUnitColumns * kBytes;
+    if (low_) asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+    if (high_) asm volatile("prefetch.global.L2 [%0];" ::"l"(at + below_));
+  }
   __device__ void load(int unit, uint4* low, uint4* high) const {
     const bool inside = left_ > unit * kUnitColumns;
     const uint8_t* at = at_ + unit * kUnitColumns * kBytes;
@@ -110,6 +117,7 @@ struct Bf16Source {
     uint4 low[2], high[2];
   };
   __device__ void seek(const DeviceWeight& w, int tile, int chunk, int lane) { rows_.seek(w, tile, chunk, lane); }
+  __device__ void ask(int chunk) const { rows_.ask(chunk); }
   __device__ void load(int chunk, Chunk& out) const { rows_.load(chunk, out.low, out.high); }
   struct Scales {};
   __device__ static Scales unit_scales(const Chunk&, int) { return {}; }
@@ -131,6 +139,7 @@ struct Fp8Source {
     uint4 low, high;
   };
   __device__ void seek(const DeviceWeight& w, int tile, int chunk, int lane) { rows_.seek(w, tile, chunk, lane); }
+  __device__ void ask(int chunk) const { rows_.ask(chunk); }
   __device__ void load(int chunk, Chunk& out) const { rows_.load(chunk, &out.low, &out.high); }
   struct Scales {};
   __device__ static Scales unit_scales(const Chunk&, int) { return {}; }

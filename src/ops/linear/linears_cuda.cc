@@ -1,7 +1,5 @@
 #include "ops/linear/linears_cuda.h"
 
-#include <algorithm>
-
 #include "tensor/dispatch.h"
 #include "tensor/launch_cuda.cuh"
 
@@ -10,17 +8,8 @@ namespace {
 
 /// Of weights that take their inputs as they are.
 void plain_products(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
-  const int64_t T = x.dim(0);
-  if (T <= kFewRows) return few_rows_cuda(cx, x, outputs, swiglu);
-  if (has_warpgroup_products(cx.device)) return many_rows_cuda(cx, x, outputs, swiglu);
-  for (int64_t begin = 0; begin < T; begin += kFewRows) {
-    const int64_t end = std::min(begin + kFewRows, T);
-    LinearOutput part[4];
-    for (size_t i = 0; i < outputs.size(); ++i) {
-      part[i] = {outputs[i].weight, outputs[i].y.empty() ? Tensor() : outputs[i].y.rows(begin, end)};
-    }
-    few_rows_cuda(cx, x.rows(begin, end), {part, outputs.size()}, swiglu);
-  }
+  if (x.dim(0) <= kFewRows || !has_warpgroup_products(cx.device)) return few_rows_cuda(cx, x, outputs, swiglu);
+  many_rows_cuda(cx, x, outputs, swiglu);
 }
 
 /// Outputs in a row whose inputs are treated alike go together; what is treated not at all is one such row.

@@ -8,7 +8,10 @@ namespace nibble::ops {
 /// Up to this many rows every weight is read once and rows keep their bits whatever stands beside them.
 constexpr int64_t kFewRows = 64;
 
+/// Any T; beyond kFewRows it reads weights once per piece of as many rows.
 void few_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);
+/// Up to four rows, at least one weight NVFP4, and inputs that leave weights some room; false if that is not so.
+bool packed_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);
 void many_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);
 
 /// NVFP4 weights whose inputs are rounded to NVFP4, the same way for all outputs. For any T a row's bits depend on that

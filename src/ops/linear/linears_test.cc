@@ -140,6 +140,41 @@ TEST(Linears, RowsOfSmallBatchesKeepTheirBitsOnCuda) {
   }
 }
 
+// A delta-rule layer's projections: large ones packed, small ones not.
+TEST(Linears, FormatsOfOneCallKeepTheirBitsOnCuda) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  Rng rng(176);
+  const TestWeight weights[] = {
+      test::random_weight(rng, WeightFormat::nvfp4, 2304, 272), test::random_weight(rng, WeightFormat::nvfp4, 33, 272),
+      test::random_weight(rng, WeightFormat::bf16, 17, 272), test::random_weight(rng, WeightFormat::fp8, 40, 272)};
+  std::vector<Buffer> buffers;
+  std::vector<ops::Linear> on_device;
+  for (const TestWeight& w : weights) {
+    auto linear = ops::linear_to_device(gpu.cx, w.linear, buffers);
+    ASSERT_TRUE(linear.ok());
+    on_device.push_back(*linear);
+  }
+  for (const int64_t t : {1, 3, 8, 9, 20, 64, 130}) {
+    DeviceTensor x(gpu, test::to_bf16(TestTensor::normal(rng, {t, 272})));
+    std::vector<DeviceTensor> alone, together;
+    for (const ops::Linear& w : on_device) {
+      alone.emplace_back(gpu, TestTensor({t, w.out}));
+      together.emplace_back(gpu, TestTensor({t, w.out}));
+    }
+    std::vector<ops::LinearOutput> outputs;
+    for (size_t i = 0; i < on_device.size(); ++i) {
+      const ops::LinearOutput one[] = {{&on_device[i], alone[i].view}};
+      ops::linears(gpu.cx, x.view, one);
+      outputs.push_back({&on_device[i], together[i].view});
+    }
+    ops::linears(gpu.cx, x.view, outputs);
+    for (size_t i = 0; i < on_device.size(); ++i) {
+      const Tensor expected = alone[i].fetch().view;
+      test::expect_same_bits(together[i].fetch().view, expected, fmt::format("T {}, output {}", t, i).c_str());
+    }
+  }
+}
+
 bool multiplies_nvfp4(const test::CudaContext& gpu) {
   const auto info = open_device(gpu.cx.device);
   return info.ok() && info->architecture / 10 == 12;

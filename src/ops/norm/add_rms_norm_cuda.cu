@@ -22,8 +22,10 @@ __global__ void __launch_bounds__(kMostThreads)
     const int column = (i * threads + static_cast<int>(threadIdx.x)) * 4;
     if (column < H) gain[i] = *reinterpret_cast<const float4*>(w + column);
   }
+  const bool early = gridDim.x <= kEarlyRows;
+  if (early) let_successor_start();
   wait_for_predecessor();
-  let_successor_start();
+  if (!early) let_successor_start();
   float4 v[kTurns];
   uint2 add[kTurns];
 #pragma unroll
@@ -31,8 +33,8 @@ __global__ void __launch_bounds__(kMostThreads)
     const int column = (i * threads + static_cast<int>(threadIdx.x)) * 4;
     v[i] = {0, 0, 0, 0};
     if (column >= H) continue;
-    v[i] = *reinterpret_cast<const float4*>(h + at + column);
-    if (y != nullptr) add[i] = *reinterpret_cast<const uint2*>(y + at + column);
+    v[i] = __ldcg(reinterpret_cast<const float4*>(h + at + column));
+    if (y != nullptr) add[i] = __ldcg(reinterpret_cast<const uint2*>(y + at + column));
   }
   float squares = 0;
 #pragma unroll
