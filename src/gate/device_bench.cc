@@ -80,15 +80,20 @@ class Bench {
       for (int i = 0; i <= options_.repeats; ++i) {
         const Stopwatch clock;
         int32_t first = 0;
-        NIBBLE_RETURN_IF_ERROR(runner->read(0, 0, {ids_.data(), static_cast<size_t>(tokens)}));
+        NIBBLE_RETURN_IF_ERROR(runner->read(0, 0, prompt(tokens)));
         NIBBLE_RETURN_IF_ERROR(runner->chosen({&first, 1}));
         if (i > 0) times.push_back(clock.ms());  // the first warms up
       }
       const double ms = median(times);
-      out_.prompts.push_back({.tokens = tokens,
-                              .ms = ms,
-                              .tok_s = static_cast<double>(tokens) / ms * 1e3,
-                              .tflop_s = 2 * multiplications(weights_) * static_cast<double>(tokens) / ms * 1e-9});
+      PromptPoint point{.tokens = tokens,
+                        .ms = ms,
+                        .tok_s = static_cast<double>(tokens) / ms * 1e3,
+                        .tflop_s = 2 * multiplications(weights_) * static_cast<double>(tokens) / ms * 1e-9};
+      if (options_.profile) {
+        NIBBLE_TRY(ops, prompt_ops(cx_, *runner, weights_, prompt(tokens), options_.repeats, 1e3 * ms));
+        point.ops = std::move(ops);
+      }
+      out_.prompts.push_back(std::move(point));
     }
     for (const int64_t depth : options_.depths) NIBBLE_RETURN_IF_ERROR(speak(*runner, 1, depth));
     return {};
@@ -112,15 +117,19 @@ class Bench {
     return model::BatchRunner::create(cx_, weights_, options);
   }
 
-  Status speak(model::BatchRunner& runner, int64_t sequences, int64_t depth) {
-    report(progress_, done_++, total_, fmt::format("{} at depth {}", sequences, depth));
+  // Sequences that have read their prompts.
+  Result<std::vector<model::Speaker>> listen(model::BatchRunner& runner, int64_t sequences, int64_t depth) {
     std::vector<model::Speaker> speakers;
     for (int64_t s = 0; s < sequences; ++s) {
-      NIBBLE_RETURN_IF_ERROR(runner.read(s, 0, {ids_.data(), static_cast<size_t>(depth)}));
+      NIBBLE_RETURN_IF_ERROR(runner.read(s, 0, prompt(depth)));
       int32_t first = 0;
       NIBBLE_RETURN_IF_ERROR(runner.chosen({&first, 1}));
       speakers.push_back({.slot = s, .position = depth, .id = first});
     }
+    return speakers;
+  }
+
+  Result<double> step_ms(model::BatchRunner& runner, std::span<const model::Speaker> speakers) {
     NIBBLE_RETURN_IF_ERROR(runner.set(speakers));
     std::vector<double> times;
     for (int i = 0; i <= options_.repeats; ++i) {
@@ -131,17 +140,36 @@ class Bench {
       NIBBLE_RETURN_IF_ERROR(std::move(status));
       if (i > 0) times.push_back(ms / static_cast<double>(options_.decode_tokens));
     }
-    SpeechPoint point{.depth = depth, .sequences = sequences, .step_ms = median(times), .nodes = runner.nodes()};
-    const int64_t middle = depth + options_.decode_tokens * (options_.repeats + 1) / 2;
+    return median(times);
+  }
+  // Where sequences of that depth stand halfway through step_ms().
+  int64_t middle(int64_t depth) const { return depth + options_.decode_tokens * (options_.repeats + 1) / 2; }
+
+  Status speak(model::BatchRunner& runner, int64_t sequences, int64_t depth) {
+    report(progress_, done_++, total_, fmt::format("{} at depth {}", sequences, depth));
+    NIBBLE_TRY(speakers, listen(runner, sequences, depth));
+    NIBBLE_TRY(ms, step_ms(runner, speakers));
+    SpeechPoint point{.depth = depth, .sequences = sequences, .step_ms = ms, .nodes = runner.nodes()};
     const auto bytes = static_cast<double>(out_.weight_bytes_per_token) +
-                       static_cast<double>(sequences) *
-                           static_cast<double>(model::state_bytes_per_token(weights_.config, middle, DType::bf16));
+                       static_cast<double>(sequences) * static_cast<double>(model::state_bytes_per_token(
+                                                            weights_.config, middle(depth), DType::bf16));
     point.tok_s = static_cast<double>(sequences) / point.step_ms * 1e3;
     point.gb_s = bytes / point.step_ms * 1e-6;
     point.share = point.gb_s / out_.probe_gb_s;
-    out_.speech.push_back(point);
+    NIBBLE_TRY(ops, profile(runner, speakers, depth, ms));
+    point.ops = std::move(ops);
+    out_.speech.push_back(std::move(point));
     return {};
   }
+
+  // Of steps halfway through those that took `ms`.
+  Result<OpTable> profile(model::BatchRunner& runner, const std::vector<model::Speaker>& speakers, int64_t depth,
+                          double ms) {
+    if (!options_.profile) return OpTable{};
+    return step_ops(cx_, runner, weights_, speakers, middle(depth), 1e3 * ms);
+  }
+
+  std::span<const int32_t> prompt(int64_t tokens) const { return {ids_.data(), static_cast<size_t>(tokens)}; }
 
   Context& cx_;
   const model::Weights& weights_;
@@ -159,9 +187,10 @@ uint64_t device_bench_bytes(const model::Config& config, const DeviceBenchOption
   if (!options.prompts.empty() || !options.depths.empty()) {
     most = std::max(most, model::BatchRunner::bytes_needed(config, alone_options(options)));
   }
-  if (!options.batches.empty())
+  if (!options.batches.empty()) {
     most = std::max(most, model::BatchRunner::bytes_needed(config, together_options(options)));
-  return most;
+  }
+  return most + (options.profile ? Marks::bytes_needed(kMostMarks) : 0);
 }
 
 Result<DeviceBenchReport> device_bench(Context& cx, const model::Weights& weights, const DeviceBenchOptions& options,
@@ -171,17 +200,23 @@ Result<DeviceBenchReport> device_bench(Context& cx, const model::Weights& weight
 
 Json DeviceBenchReport::json() const {
   Json reading = Json::array(), speaking = Json::array();
+  const auto with_ops = [&](Json point, const OpTable& ops) {
+    if (!ops.empty()) point["profile"] = ops.json(probe_gb_s);
+    return point;
+  };
   for (const PromptPoint& p : prompts) {
-    reading.push_back({{"tokens", p.tokens}, {"ms", p.ms}, {"tok_s", p.tok_s}, {"tflop_s", p.tflop_s}});
+    reading.push_back(
+        with_ops({{"tokens", p.tokens}, {"ms", p.ms}, {"tok_s", p.tok_s}, {"tflop_s", p.tflop_s}}, p.ops));
   }
   for (const SpeechPoint& p : speech) {
-    speaking.push_back({{"depth", p.depth},
-                        {"sequences", p.sequences},
-                        {"step_ms", p.step_ms},
-                        {"tok_s", p.tok_s},
-                        {"gb_s", p.gb_s},
-                        {"share_of_probe", p.share},
-                        {"graph_nodes", p.nodes}});
+    speaking.push_back(with_ops({{"depth", p.depth},
+                                 {"sequences", p.sequences},
+                                 {"step_ms", p.step_ms},
+                                 {"tok_s", p.tok_s},
+                                 {"gb_s", p.gb_s},
+                                 {"share_of_probe", p.share},
+                                 {"graph_nodes", p.nodes}},
+                                p.ops));
   }
   return {{"device", device.name},
           {"probe_gb_s", probe_gb_s},

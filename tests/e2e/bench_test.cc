@@ -102,6 +102,29 @@ TEST(BenchEndpoint, CtrlCKeepsWhatWasMeasured) {
   EXPECT_GT((*json)["infra"]["requests"].get<int64_t>(), 0);
 }
 
+TEST(Bench, ProfilesOps) {
+  const std::vector<std::string> command = {"bench", "models/tiny-voice", "--depths", "70",       "--decode",
+                                            "4",     "--repeats",         "1",        "--profile"};
+  const Outcome tables = nibble_command(command);
+  ASSERT_EQ(tables.exit_code, 0) << tables.err;
+  for (const char* text : {"prompt of 70", "a step after 70 tokens", "delta mixer", "gate+up", "as it runs"}) {
+    EXPECT_NE(tables.out.find(text), std::string::npos) << text << "\n" << tables.out;
+  }
+  std::vector<std::string> with_json = command;
+  with_json.emplace_back("--json");
+  const Outcome outcome = nibble_command(with_json);
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto printed = parse_json(outcome.out, "output");
+  ASSERT_TRUE(printed.ok()) << printed.status().text();
+  for (const char* pass : {"prompt", "step"}) {
+    const Json& table = (*printed)["points"][0]["profile"][pass];
+    double us = table["rest_us"].get<double>();
+    for (const Json& op : table["ops"]) us += op["us"].get<double>();
+    EXPECT_NEAR(us, table["whole_us"].get<double>(), 1e-6 * us);
+  }
+  EXPECT_EQ(nibble_command({"bench", "--endpoint", "http://127.0.0.1:1", "--profile"}).exit_code, 2);
+}
+
 TEST(BenchProject, SaysWhatAMachineThatIsNotHereCouldDo) {
   const std::vector<std::string> command = {"bench", "--random", "9b", "--format", "nvfp4", "--project", "gb10"};
   const Outcome table = nibble_command(command);
