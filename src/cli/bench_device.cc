@@ -25,6 +25,12 @@ void print_report(const gate::DeviceBenchReport& report, const std::string& what
                     fmt::format("{:.1f}", p.tok_s), fmt::format("{:.0f}", p.gb_s), fmt::format("{:.1f}", p.share * 100),
                     std::to_string(p.nodes)});
   }
+  if (rows.size() > 1) fmt::print("{}\n", table(rows));
+  rows = {{"sampled after", "sequences", "step ms", "greedy ms", "more ms"}};
+  for (const gate::SampledPoint& p : report.sampled) {
+    rows.push_back({std::to_string(p.depth), std::to_string(p.sequences), fmt::format("{:.3f}", p.step_ms),
+                    fmt::format("{:.3f}", p.greedy_ms), fmt::format("{:.3f}", p.step_ms - p.greedy_ms)});
+  }
   if (rows.size() > 1) fmt::print("{}", table(rows));
   for (const gate::PromptPoint& p : report.prompts) {
     print_ops(p.ops, fmt::format("prompt of {}", p.tokens), report.probe_gb_s);
@@ -33,6 +39,7 @@ void print_report(const gate::DeviceBenchReport& report, const std::string& what
     return fmt::format("a step after {} tokens, {} sequence{}", p.depth, p.sequences, p.sequences == 1 ? "" : "s");
   };
   for (const gate::SpeechPoint& p : report.speech) print_ops(p.ops, step(p), report.probe_gb_s);
+  for (const gate::SampledPoint& p : report.sampled) print_ops(p.ops, step(p) + ", sampled", report.probe_gb_s);
 }
 
 }  // namespace

@@ -45,14 +45,25 @@ model::RunnerOptions alone_options(const DeviceBenchOptions& o) {
   return {.slots = 1, .capacity = std::max(largest(o.prompts, 1), largest(o.depths, 1)) + room(o)};
 }
 model::RunnerOptions together_options(const DeviceBenchOptions& o) {
-  return {.slots = largest(o.batches, 1), .capacity = o.batch_depth + room(o)};
+  return {.slots = std::max(largest(o.batches, 1), largest(o.sampled, 1)), .capacity = o.batch_depth + room(o)};
+}
+
+// As the model cards of Qwen say for replies without thinking, with penalties that look at all that was seen.
+ops::SampleRule drawing(int64_t slot) {
+  return {.temperature = 0.7f,
+          .top_p = 0.8f,
+          .top_k = 20,
+          .presence = 1.5f,
+          .repetition = 1.05f,
+          .seen = static_cast<int32_t>(slot),
+          .seed = static_cast<uint64_t>(slot) + 1};
 }
 
 class Bench {
  public:
   Bench(Context& cx, const model::Weights& weights, const DeviceBenchOptions& options, const Progress& progress)
       : cx_(cx), weights_(weights), options_(options), progress_(progress) {
-    total_ = options.prompts.size() + options.depths.size() + options.batches.size();
+    total_ = options.prompts.size() + options.depths.size() + options.batches.size() + options.sampled.size();
   }
 
   Result<DeviceBenchReport> run() {
@@ -100,11 +111,12 @@ class Bench {
   }
 
   Status together() {
-    if (options_.batches.empty()) return {};
+    if (options_.batches.empty() && options_.sampled.empty()) return {};
     NIBBLE_TRY(runner, make(together_options(options_)));
     for (const int64_t batch : options_.batches) {
       NIBBLE_RETURN_IF_ERROR(speak(*runner, batch, options_.batch_depth));
     }
+    for (const int64_t sequences : options_.sampled) NIBBLE_RETURN_IF_ERROR(draw(*runner, sequences));
     return {};
   }
 
@@ -162,6 +174,22 @@ class Bench {
     return {};
   }
 
+  Status draw(model::BatchRunner& runner, int64_t sequences) {
+    const int64_t depth = options_.batch_depth;
+    report(progress_, done_++, total_, fmt::format("{} at depth {}, sampled", sequences, depth));
+    NIBBLE_TRY(speakers, listen(runner, sequences, depth));
+    NIBBLE_TRY(greedy_ms, step_ms(runner, speakers));
+    for (model::Speaker& speaker : speakers) {
+      NIBBLE_RETURN_IF_ERROR(runner.begin_output(speaker.slot, prompt(depth)));
+      speaker.rule = drawing(speaker.slot);
+    }
+    NIBBLE_TRY(ms, step_ms(runner, speakers));
+    NIBBLE_TRY(ops, profile(runner, speakers, depth, ms));
+    out_.sampled.push_back(
+        {.depth = depth, .sequences = sequences, .greedy_ms = greedy_ms, .step_ms = ms, .ops = std::move(ops)});
+    return {};
+  }
+
   // Of steps halfway through those that took `ms`.
   Result<OpTable> profile(model::BatchRunner& runner, const std::vector<model::Speaker>& speakers, int64_t depth,
                           double ms) {
@@ -187,7 +215,7 @@ uint64_t device_bench_bytes(const model::Config& config, const DeviceBenchOption
   if (!options.prompts.empty() || !options.depths.empty()) {
     most = std::max(most, model::BatchRunner::bytes_needed(config, alone_options(options)));
   }
-  if (!options.batches.empty()) {
+  if (!options.batches.empty() || !options.sampled.empty()) {
     most = std::max(most, model::BatchRunner::bytes_needed(config, together_options(options)));
   }
   return most + (options.profile ? Marks::bytes_needed(kMostMarks) : 0);
@@ -199,7 +227,7 @@ Result<DeviceBenchReport> device_bench(Context& cx, const model::Weights& weight
 }
 
 Json DeviceBenchReport::json() const {
-  Json reading = Json::array(), speaking = Json::array();
+  Json reading = Json::array(), speaking = Json::array(), drawing = Json::array();
   const auto with_ops = [&](Json point, const OpTable& ops) {
     if (!ops.empty()) point["profile"] = ops.json(probe_gb_s);
     return point;
@@ -218,13 +246,18 @@ Json DeviceBenchReport::json() const {
                                  {"graph_nodes", p.nodes}},
                                 p.ops));
   }
-  return {{"device", device.name},
-          {"probe_gb_s", probe_gb_s},
-          {"weight_bytes", weight_bytes},
-          {"weight_bytes_per_token", weight_bytes_per_token},
-          {"state_bytes", state_bytes},
-          {"prompts", reading},
-          {"speech", speaking}};
+  for (const SampledPoint& p : sampled) {
+    drawing.push_back(with_ops({{"depth", p.depth},
+                                {"sequences", p.sequences},
+                                {"step_ms", p.step_ms},
+                                {"greedy_ms", p.greedy_ms},
+                                {"more_ms", p.step_ms - p.greedy_ms}},
+                               p.ops));
+  }
+  return {{"device", device.name},        {"probe_gb_s", probe_gb_s},
+          {"weight_bytes", weight_bytes}, {"weight_bytes_per_token", weight_bytes_per_token},
+          {"state_bytes", state_bytes},   {"prompts", reading},
+          {"speech", speaking},           {"sampled", drawing}};
 }
 
 }  // namespace nibble::gate

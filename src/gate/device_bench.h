@@ -19,8 +19,9 @@ struct DeviceBenchOptions {
   std::vector<int64_t> batches = {8, 64};                 // sequences that speak at once
   int64_t batch_depth = 2048;                             // and the tokens before each of theirs
   int64_t decode_tokens = 64;
-  int repeats = 5;       // the median counts
-  bool profile = false;  // every point with its ops
+  int repeats = 5;                        // the median counts
+  std::vector<int64_t> sampled = {1, 8};  // sequences that sample, at batch_depth
+  bool profile = false;                   // every point with its ops
 };
 
 struct PromptPoint {
@@ -39,6 +40,12 @@ struct SpeechPoint {
   int64_t nodes = 0;
   OpTable ops{};  // with profile
 };
+/// The same step choosing the likeliest ids and drawing them.
+struct SampledPoint {
+  int64_t depth = 0, sequences = 1;
+  double greedy_ms = 0, step_ms = 0;
+  OpTable ops{};  // of the one that draws
+};
 
 struct DeviceBenchReport {
   DeviceInfo device;
@@ -46,6 +53,7 @@ struct DeviceBenchReport {
   uint64_t weight_bytes_per_token = 0, weight_bytes = 0, state_bytes = 0;
   std::vector<PromptPoint> prompts;
   std::vector<SpeechPoint> speech;
+  std::vector<SampledPoint> sampled;
 
   Json json() const;
 };
