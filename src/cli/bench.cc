@@ -187,16 +187,19 @@ void add_bench(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"bf16", "nvfp4"}))
       ->capture_default_str();
   command->add_option("--write", flags->write, "write the random model to this new folder and stop")->needs("--random");
-  command->add_option("--depths", flags->options.depths, "prompt tokens before the timed tokens")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  command->add_option("--decode", flags->options.decode_tokens, "tokens spoken at each depth")
-      ->check(CLI::Range(1, 1 << 16))
-      ->capture_default_str();
-  command->add_option("--repeats", flags->options.repeats, "runs of each depth, or steps; the median counts")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
+  const CLI::Option* depths =
+      command->add_option("--depths", flags->options.depths, "prompt tokens before the timed tokens")
+          ->delimiter(',')
+          ->check(CLI::Range(1, 1 << 20))
+          ->capture_default_str();
+  const CLI::Option* decode =
+      command->add_option("--decode", flags->options.decode_tokens, "tokens spoken at each depth")
+          ->check(CLI::Range(1, 1 << 16))
+          ->capture_default_str();
+  const CLI::Option* repeats =
+      command->add_option("--repeats", flags->options.repeats, "runs of each depth, or steps; the median counts")
+          ->check(CLI::Range(1, 1000))
+          ->capture_default_str();
   add_train_bench_flags(*command, flags->train);
   add_endpoint_bench_flags(*command, flags->endpoint);
   add_device_bench_flags(*command, flags->device);
@@ -206,8 +209,13 @@ void add_bench(CLI::App& app, Action& action) {
   command->add_option("--threads", flags->threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
   command->add_flag("--exact", flags->exact, "f32 activations, as eval and train use them");
   command->add_flag("--json", flags->json, "print one JSON document");
-  command->callback([flags, &action] {
-    flags->options.profile = flags->device.options.profile = flags->profile;
+  command->callback([=, &action] {
+    // A GPU has other defaults.
+    gate::DeviceBenchOptions& device = flags->device.options;
+    if (depths->count() > 0) device.depths = flags->options.depths;
+    if (decode->count() > 0) device.decode_tokens = flags->options.decode_tokens;
+    if (repeats->count() > 0) device.repeats = flags->options.repeats;
+    flags->options.profile = device.profile = flags->profile;
     action = [flags] { return run(*flags); };
   });
 }
