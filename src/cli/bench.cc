@@ -22,7 +22,7 @@ struct Flags {
   DeviceBenchFlags device;
   ProjectBenchFlags project;
   int threads = 0;
-  bool exact = false, json = false;
+  bool exact = false, json = false, profile = false;
 };
 
 Result<int> write_random(const Flags& flags, const CancelToken& cancel) {
@@ -53,6 +53,10 @@ void print_report(const gate::BenchReport& report, const std::string& what) {
                     fmt::format("{:.1f}", p.decode_share * 100)});
   }
   fmt::print("{}", table(rows));
+  for (const gate::BenchPoint& p : report.points) {
+    print_ops(p.prompt_ops, fmt::format("prompt of {}", p.depth), report.probe_gb_s);
+    print_ops(p.step_ops, fmt::format("a step after {} tokens", p.depth), report.probe_gb_s);
+  }
 }
 
 Result<checkpoint::LoadedModel> open_weights(const Flags& flags, ThreadPool& pool, const CancelToken& cancel) {
@@ -76,6 +80,9 @@ Result<checkpoint::LoadedModel> open_weights(const Flags& flags, ThreadPool& poo
 }
 
 Result<int> run(const Flags& flags) {
+  if (flags.profile && (flags.endpoint.wanted() || flags.train.train || flags.project.wanted())) {
+    return invalid_argument("bench: --profile measures inference here: no --endpoint, --http, --train or --project");
+  }
   if (flags.endpoint.wanted()) {
     if (!flags.random.empty() || !flags.adapter.empty() || flags.train.train) {
       return invalid_argument("bench: --random, --adapter and --train do not go with a server");
@@ -153,6 +160,8 @@ void add_bench(CLI::App& app, Action& action) {
       "With --endpoint, or DIR --http, times are those that a client of an OpenAI-compatible server sees: the first\n"
       "token by length of the prompt and over a conversation of 20 turns, decode, several clients at once\n"
       "(docs/gates.md, Speed).\n"
+      "With --profile each op is timed by itself, kept apart from the next by a mark, whose own time is taken off.\n"
+      "What the ops add up to and the pass as it runs differ by what overlaps in it, or by what it waits for.\n"
       "With --project nothing runs: bytes and instructions of a step over what a machine's memory and lanes give,\n"
       "times the share of that ceiling that was reached where it was measured (docs/cuda.md).\n\n"
       "  nibble bench models/tiny-voice --depths 128,1024\n"
@@ -178,24 +187,37 @@ void add_bench(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"bf16", "nvfp4"}))
       ->capture_default_str();
   command->add_option("--write", flags->write, "write the random model to this new folder and stop")->needs("--random");
-  command->add_option("--depths", flags->options.depths, "prompt tokens before the timed tokens")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  command->add_option("--decode", flags->options.decode_tokens, "tokens spoken at each depth")
-      ->check(CLI::Range(1, 1 << 16))
-      ->capture_default_str();
-  command->add_option("--repeats", flags->options.repeats, "runs of each depth, or steps; the median counts")
-      ->check(CLI::Range(1, 1000))
-      ->capture_default_str();
+  const CLI::Option* depths =
+      command->add_option("--depths", flags->options.depths, "prompt tokens before the timed tokens")
+          ->delimiter(',')
+          ->check(CLI::Range(1, 1 << 20))
+          ->capture_default_str();
+  const CLI::Option* decode =
+      command->add_option("--decode", flags->options.decode_tokens, "tokens spoken at each depth")
+          ->check(CLI::Range(1, 1 << 16))
+          ->capture_default_str();
+  const CLI::Option* repeats =
+      command->add_option("--repeats", flags->options.repeats, "runs of each depth, or steps; the median counts")
+          ->check(CLI::Range(1, 1000))
+          ->capture_default_str();
   add_train_bench_flags(*command, flags->train);
   add_endpoint_bench_flags(*command, flags->endpoint);
   add_device_bench_flags(*command, flags->device);
   add_project_bench_flags(*command, flags->project);
+  command->add_flag("--profile", flags->profile,
+                    "a table for every point: what each kind of op takes of a prompt and of a step");
   command->add_option("--threads", flags->threads, "CPU threads (0 = one per core)")->check(CLI::Range(0, 1024));
   command->add_flag("--exact", flags->exact, "f32 activations, as eval and train use them");
   command->add_flag("--json", flags->json, "print one JSON document");
-  command->callback([flags, &action] { action = [flags] { return run(*flags); }; });
+  command->callback([=, &action] {
+    // A GPU has other defaults.
+    gate::DeviceBenchOptions& device = flags->device.options;
+    if (depths->count() > 0) device.depths = flags->options.depths;
+    if (decode->count() > 0) device.decode_tokens = flags->options.decode_tokens;
+    if (repeats->count() > 0) device.repeats = flags->options.repeats;
+    flags->options.profile = device.profile = flags->profile;
+    action = [flags] { return run(*flags); };
+  });
 }
 
 }  // namespace nibble::cli

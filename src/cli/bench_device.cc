@@ -25,10 +25,53 @@ void print_report(const gate::DeviceBenchReport& report, const std::string& what
                     fmt::format("{:.1f}", p.tok_s), fmt::format("{:.0f}", p.gb_s), fmt::format("{:.1f}", p.share * 100),
                     std::to_string(p.nodes)});
   }
+  if (rows.size() > 1) fmt::print("{}\n", table(rows));
+  rows = {{"sampled after", "sequences", "step ms", "greedy ms", "more ms"}};
+  for (const gate::SampledPoint& p : report.sampled) {
+    rows.push_back({std::to_string(p.depth), std::to_string(p.sequences), fmt::format("{:.3f}", p.step_ms),
+                    fmt::format("{:.3f}", p.greedy_ms), fmt::format("{:.3f}", p.step_ms - p.greedy_ms)});
+  }
   if (rows.size() > 1) fmt::print("{}", table(rows));
+  for (const gate::PromptPoint& p : report.prompts) {
+    print_ops(p.ops, fmt::format("prompt of {}", p.tokens), report.probe_gb_s);
+  }
+  const auto step = [](const auto& p) {
+    return fmt::format("a step after {} tokens, {} sequence{}", p.depth, p.sequences, p.sequences == 1 ? "" : "s");
+  };
+  for (const gate::SpeechPoint& p : report.speech) print_ops(p.ops, step(p), report.probe_gb_s);
+  for (const gate::SampledPoint& p : report.sampled) print_ops(p.ops, step(p) + ", sampled", report.probe_gb_s);
 }
 
 }  // namespace
+
+void print_ops(const gate::OpTable& ops, const std::string& what, double probe_gb_s) {
+  if (ops.empty()) return;
+  const bool moves = ops.sum().bytes > 0;
+  using Cells = std::vector<std::string>;
+  std::vector<Cells> rows = {moves ? Cells{what, "count", "us", "%", "MB", "GB/s", "% of probe"}
+                                   : Cells{what, "count", "us", "%", "GFLOP", "TFLOP/s"}};
+  const auto add = [&](const gate::OpRow& row) {
+    Cells cells = {row.op, row.count > 0 ? std::to_string(row.count) : "", fmt::format("{:.2f}", row.us),
+                   fmt::format("{:.1f}", 100 * row.us / ops.whole_us)};
+    if (moves && row.bytes > 0) {
+      cells.insert(cells.end(), {fmt::format("{:.2f}", row.bytes * 1e-6), fmt::format("{:.0f}", row.gb_s()),
+                                 fmt::format("{:.1f}", 100 * row.gb_s() / probe_gb_s)});
+    } else if (row.flops > 0) {
+      cells.insert(cells.end(), {fmt::format("{:.2f}", row.flops * 1e-9), fmt::format("{:.2f}", row.tflop_s())});
+    }
+    cells.resize(rows[0].size());
+    rows.push_back(std::move(cells));
+  };
+  for (const gate::OpRow& row : ops.rows) add(row);
+  gate::OpRow whole = ops.sum();
+  add(whole);
+  add({.op = ops.rest_us() < 0 ? "overlap of ops" : "between ops", .us = ops.rest_us()});
+  whole.op = "as it runs";
+  whole.count = 0;
+  whole.us = ops.whole_us;
+  add(whole);
+  fmt::print("\n{}a mark takes {:.2f} us, taken off\n", table(rows), ops.mark_us);
+}
 
 void add_device_bench_flags(CLI::App& command, DeviceBenchFlags& flags) {
   command.add_option("--device", flags.device, "cpu, cuda or cuda:N")->capture_default_str();

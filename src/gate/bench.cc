@@ -41,6 +41,32 @@ Result<Timing> run_once(Context& cx, const model::Weights& weights, std::span<co
   return timing;
 }
 
+// By the passes of a server: the prompt in one, then steps.
+Status profile(Context& cx, const model::Weights& weights, std::span<const int32_t> ids, const BenchOptions& options,
+               BenchPoint& point) {
+  const auto depth = static_cast<int64_t>(ids.size());
+  NIBBLE_TRY(runner, model::BatchRunner::create(cx, weights, {.capacity = depth + options.decode_tokens}));
+  std::vector<double> read_us, step_us;
+  for (int i = 0; i < options.repeats; ++i) {
+    const Stopwatch clock;
+    NIBBLE_RETURN_IF_ERROR(runner->read(0, 0, ids));
+    read_us.push_back(1e3 * clock.ms());
+  }
+  NIBBLE_TRY(prompt, prompt_ops(cx, *runner, weights, ids, options.repeats, median(read_us)));
+  const model::Speaker speaker{.position = depth};
+  NIBBLE_RETURN_IF_ERROR(runner->set({&speaker, 1}));
+  for (int64_t i = 0; i < options.decode_tokens; ++i) {
+    const Stopwatch clock;
+    NIBBLE_RETURN_IF_ERROR(runner->step());
+    step_us.push_back(1e3 * clock.ms());
+  }
+  const int64_t middle = depth + options.decode_tokens / 2;
+  NIBBLE_TRY(step, step_ops(cx, *runner, weights, {speaker}, middle, median(step_us)));
+  point.prompt_ops = std::move(prompt);
+  point.step_ops = std::move(step);
+  return {};
+}
+
 }  // namespace
 
 std::vector<int32_t> random_ids(int64_t n, int64_t vocab) {
@@ -106,7 +132,10 @@ Result<BenchReport> bench(Context& cx, const model::Weights& weights, const Benc
     point.decode_tok_s = 1 / step_s;
     point.decode_gb_s = static_cast<double>(bytes) / step_s * 1e-9;
     point.decode_share = point.decode_gb_s / report.probe_gb_s;
-    report.points.push_back(point);
+    if (options.profile) {
+      NIBBLE_RETURN_IF_ERROR(profile(cx, weights, {ids.data(), static_cast<size_t>(depth)}, options, point));
+    }
+    report.points.push_back(std::move(point));
   }
   nibble::report(progress, total, total, "done");
   return report;
@@ -115,12 +144,16 @@ Result<BenchReport> bench(Context& cx, const model::Weights& weights, const Benc
 Json BenchReport::json() const {
   Json rows = Json::array();
   for (const BenchPoint& p : points) {
-    rows.push_back({{"depth", p.depth},
-                    {"ttft_ms", p.ttft_ms},
-                    {"prefill_tok_s", p.prefill_tok_s},
-                    {"decode_tok_s", p.decode_tok_s},
-                    {"decode_gb_s", p.decode_gb_s},
-                    {"decode_share_of_probe", p.decode_share}});
+    Json row = {{"depth", p.depth},
+                {"ttft_ms", p.ttft_ms},
+                {"prefill_tok_s", p.prefill_tok_s},
+                {"decode_tok_s", p.decode_tok_s},
+                {"decode_gb_s", p.decode_gb_s},
+                {"decode_share_of_probe", p.decode_share}};
+    if (!p.step_ops.empty()) {
+      row["profile"] = {{"prompt", p.prompt_ops.json(probe_gb_s)}, {"step", p.step_ops.json(probe_gb_s)}};
+    }
+    rows.push_back(std::move(row));
   }
   return {{"machine", machine},
           {"threads", threads},

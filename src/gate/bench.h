@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "gate/op_table.h"
 #include "io/json.h"
 #include "model/weights.h"
 #include "tensor/context.h"
@@ -15,6 +16,7 @@ struct BenchOptions {
   std::vector<int64_t> depths = {128, 512, 2048};  // prompt tokens before the tokens that are timed
   int64_t decode_tokens = 32;                      // spoken after each prompt, at that real depth
   int repeats = 3;                                 // the median counts
+  bool profile = false;                            // every depth with the ops of its prompt and of a step
 };
 
 struct BenchPoint {
@@ -22,8 +24,9 @@ struct BenchPoint {
   double ttft_ms = 0;        // prompt read and first token chosen
   double prefill_tok_s = 0;  // depth / ttft
   double decode_tok_s = 0;
-  double decode_gb_s = 0;   // bytes that a step must move over the time it took
-  double decode_share = 0;  // of the probe
+  double decode_gb_s = 0;            // bytes that a step must move over the time it took
+  double decode_share = 0;           // of the probe
+  OpTable prompt_ops{}, step_ops{};  // with profile
 };
 
 struct BenchReport {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "gate/op_table.h"
 #include "io/json.h"
 #include "model/weights.h"
 #include "tensor/context.h"
@@ -18,7 +19,9 @@ struct DeviceBenchOptions {
   std::vector<int64_t> batches = {8, 64};                 // sequences that speak at once
   int64_t batch_depth = 2048;                             // and the tokens before each of theirs
   int64_t decode_tokens = 64;
-  int repeats = 5;  // the median counts
+  int repeats = 5;                        // the median counts
+  std::vector<int64_t> sampled = {1, 8};  // sequences that sample, at batch_depth
+  bool profile = false;                   // every point with its ops
 };
 
 struct PromptPoint {
@@ -26,6 +29,7 @@ struct PromptPoint {
   double ms = 0;  // until the first token is chosen and known here
   double tok_s = 0;
   double tflop_s = 0;  // of the products with weights
+  OpTable ops{};       // with profile
 };
 struct SpeechPoint {
   int64_t depth = 0, sequences = 1;
@@ -34,6 +38,13 @@ struct SpeechPoint {
   double gb_s = 0;   // bytes that a step must move over the time it took
   double share = 0;  // of the probe
   int64_t nodes = 0;
+  OpTable ops{};  // with profile
+};
+/// The same step choosing the likeliest ids and drawing them.
+struct SampledPoint {
+  int64_t depth = 0, sequences = 1;
+  double greedy_ms = 0, step_ms = 0;
+  OpTable ops{};  // of the one that draws
 };
 
 struct DeviceBenchReport {
@@ -42,6 +53,7 @@ struct DeviceBenchReport {
   uint64_t weight_bytes_per_token = 0, weight_bytes = 0, state_bytes = 0;
   std::vector<PromptPoint> prompts;
   std::vector<SpeechPoint> speech;
+  std::vector<SampledPoint> sampled;
 
   Json json() const;
 };

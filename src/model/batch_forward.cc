@@ -17,12 +17,16 @@ struct Pass {
   const Config& c;
   const ops::Batch& batch;
   int64_t T;
+  Marks* marks;
 
   Tensor rows(std::initializer_list<int64_t> tail) const { return make(activation_type(cx), tail); }
   Tensor make(DType type, std::initializer_list<int64_t> tail) const {
     Shape shape{T};
     for (int64_t d : tail) shape.push_back(d);
     return cx.arena.take(type, shape);
+  }
+  void mark(PassOp op) const {
+    if (marks != nullptr) marks->mark(static_cast<uint8_t>(op));
   }
 };
 
@@ -38,9 +42,11 @@ Tensor attention_layer(const Pass& p, const Tensor& n, const AttentionWeights& w
                v = p.rows({c.kv_heads, c.head_dim});
   const ops::LinearOutput projections[] = {{&w.q_proj, flat(q)}, {&w.k_proj, flat(k)}, {&w.v_proj, flat(v)}};
   ops::linears(p.cx, n, projections);
+  p.mark(PassOp::attention_in);
   Tensor y = p.rows({c.heads, c.head_dim});
   const ops::GatedAttentionWeights weights{w.q_norm, w.k_norm, c.norm_eps, c.rotary_dim, c.rope_theta};
   ops::gated_attention(p.cx, p.batch, q, k, v, weights, slots.keys, slots.values, y);
+  p.mark(PassOp::attention);
   return flat(y);
 }
 
@@ -52,9 +58,11 @@ Tensor delta_layer(const Pass& p, const Tensor& n, const GdnWeights& w, LayerSlo
   const ops::LinearOutput projections[] = {
       {&w.in_proj_qkv, mix}, {&w.in_proj_z, flat(z)}, {&w.in_proj_a, a}, {&w.in_proj_b, b}};
   ops::linears(p.cx, n, projections);
+  p.mark(PassOp::delta_in);
   Tensor y = p.rows({c.value_heads, c.value_head_dim});
   const ops::DeltaMixerWeights weights{w.conv, w.a_log, w.dt_bias, w.norm, kL2Eps, c.norm_eps, gate_of(c.gate)};
   ops::delta_mixer(p.cx, p.batch, mix, z, a, b, weights, slots.conv, slots.S, y);
+  p.mark(PassOp::delta);
   return flat(y);
 }
 
@@ -64,33 +72,40 @@ void block(const Pass& p, const BlockWeights& w, LayerSlots& slots, const Tensor
   const Arena::Scope scope(p.cx.arena);
   Tensor n = p.rows({p.c.hidden});
   ops::add_rms_norm(p.cx, before, w.input_norm, p.c.norm_eps, h, n);
+  p.mark(PassOp::norm);
   const Tensor mixed = w.attention ? attention_layer(p, n, *w.attention, slots) : delta_layer(p, n, *w.gdn, slots);
   Tensor out = p.rows({p.c.hidden});
   const ops::LinearOutput project[] = {{w.attention ? &w.attention->o_proj : &w.gdn->out_proj, out}};
   ops::linears(p.cx, mixed, project);
+  p.mark(w.attention ? PassOp::attention_out : PassOp::delta_out);
   ops::add_rms_norm(p.cx, out, w.post_norm, p.c.norm_eps, h, n);
+  p.mark(PassOp::norm);
   Tensor m = p.rows({p.c.intermediate});
   ops::linear_swiglu(p.cx, n, w.mlp.gate_proj, w.mlp.up_proj, m);
+  p.mark(PassOp::gate_up);
   const ops::LinearOutput down[] = {{&w.mlp.down_proj, y}};
   ops::linears(p.cx, m, down);
+  p.mark(PassOp::down);
 }
 
 }  // namespace
 
 Status batch_forward(Context& cx, const Weights& weights, Slots& slots, const ops::Batch& batch, const Tensor& ids,
-                     Tensor& hidden) {
+                     Tensor& hidden, Marks* marks) {
   const Config& c = weights.config;
   const Arena::Scope scope(cx.arena);
-  const Pass p{cx, c, batch, ids.elements()};
+  const Pass p{cx, c, batch, ids.elements(), marks};
   Tensor h = p.make(DType::f32, {c.hidden}), before;
   const Tensor y = p.rows({c.hidden});
   ops::embed_ids(cx, ids, weights.embed, h);
+  p.mark(PassOp::embed);
   for (int64_t i = 0; i < c.layers; ++i) {
     if (cx.cancel.cancelled()) return cancelled("forward: stopped before layer {} of {}", i, c.layers);
     block(p, weights.blocks[static_cast<size_t>(i)], slots.layer(i), before, h, y);
     before = y;
   }
   ops::add_rms_norm(cx, y, weights.final_norm, c.norm_eps, h, hidden);
+  p.mark(PassOp::norm);
   return {};
 }
 

@@ -2,18 +2,20 @@
 // on a CPU or a GPU. On a CPU it gives the bits of forward(); the difference is what is kept, which is nothing.
 #pragma once
 
+#include "model/pass_op.h"
 #include "model/slots.h"
 #include "model/weights.h"
 #include "ops/batch.h"
 #include "tensor/context.h"
+#include "tensor/marks.h"
 
 namespace nibble::model {
 
 /// hidden [T,H] receives the post-norm rows of ids [T] i32: f32 on a CPU, bf16 on a GPU, where nothing but kernels on
 /// cx.stream runs, so the call can be recorded in a Graph. `cancelled` when cx.cancel is set between layers; what the
-/// batch's slots hold then means nothing.
+/// batch's slots hold then means nothing. With `marks` there is one behind each op, a PassOp.
 Status batch_forward(Context& cx, const Weights& weights, Slots& slots, const ops::Batch& batch, const Tensor& ids,
-                     Tensor& hidden);
+                     Tensor& hidden, Marks* marks = nullptr);
 
 /// logits [T,V] f32 of rows of `hidden`.
 void batch_head(Context& cx, const Weights& weights, const Tensor& hidden, Tensor& logits);

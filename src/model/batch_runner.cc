@@ -110,6 +110,7 @@ Status BatchRunner::wait() {
 Status BatchRunner::read(int64_t slot, int64_t position, std::span<const int32_t> ids, const ops::SampleRule& rule) {
   NIBBLE_CHECK(!ids.empty() && position + static_cast<int64_t>(ids.size()) <= options_.capacity);
   int64_t rows = 0;
+  if (marks_ != nullptr) marks_->begin();
   for (; !ids.empty(); ids = ids.subspan(static_cast<size_t>(rows)), position += rows) {
     rows = std::min(static_cast<int64_t>(ids.size()), options_.prefill_rows);
     const std::array<int32_t, 2> begin = {0, static_cast<int32_t>(rows)};
@@ -118,6 +119,7 @@ Status BatchRunner::read(int64_t slot, int64_t position, std::span<const int32_t
     copy(begin, begin_);
     copy({&in, 1}, slot_);
     copy({&at, 1}, position_);
+    mark(PassOp::input);
     const ops::Batch batch{.sequences = 1,
                            .begin = begin_.rows(0, 2),
                            .slot = slot_.rows(0, 1),
@@ -125,10 +127,11 @@ Status BatchRunner::read(int64_t slot, int64_t position, std::span<const int32_t
                            .longest = rows,
                            .reach = position + rows};
     Tensor hidden = hidden_.rows(0, rows);
-    NIBBLE_RETURN_IF_ERROR(batch_forward(cx_, weights_, slots_, batch, ids_.rows(0, rows), hidden));
+    NIBBLE_RETURN_IF_ERROR(batch_forward(cx_, weights_, slots_, batch, ids_.rows(0, rows), hidden, marks_));
   }
   Tensor logits = logits_.rows(0, 1);
   batch_head(cx_, weights_, hidden_.rows(rows - 1, rows), logits);
+  mark(PassOp::head);
   copy(bytes_of(rule), rules_);
   choose(1, takes_likeliest(rule), {});
   return {};
@@ -146,8 +149,21 @@ Status BatchRunner::begin_output(int64_t slot, std::span<const int32_t> prompt) 
 void BatchRunner::choose(int64_t rows, bool likeliest, Tensor position) {
   const Tensor logits = logits_.rows(0, rows);
   Tensor ids = ids_.rows(0, rows), rules = rules_.rows(0, rows);
-  if (likeliest) return ops::argmax(cx_, logits, allowed_, ids, position);
-  ops::sample(cx_, logits, allowed_, rules, seen_, ids, position);
+  if (likeliest) {
+    ops::argmax(cx_, logits, allowed_, ids, position);
+  } else {
+    ops::sample(cx_, logits, allowed_, rules, seen_, ids, position);
+  }
+  mark(PassOp::sampling);
+}
+
+void BatchRunner::set_marks(Marks* marks) {
+  marks_ = marks;
+  graphs_.clear();
+}
+
+void BatchRunner::mark(PassOp op) {
+  if (marks_ != nullptr) marks_->mark(static_cast<uint8_t>(op));
 }
 
 Status BatchRunner::set(std::span<const Speaker> speakers) {
@@ -189,8 +205,10 @@ Status BatchRunner::run_step(int64_t rows, int64_t reach) {
                          .longest = 1,
                          .reach = reach};
   Tensor hidden = hidden_.rows(0, rows), logits = logits_.rows(0, rows);
-  NIBBLE_RETURN_IF_ERROR(batch_forward(cx_, weights_, slots_, batch, ids_.rows(0, rows), hidden));
+  if (marks_ != nullptr) marks_->begin();
+  NIBBLE_RETURN_IF_ERROR(batch_forward(cx_, weights_, slots_, batch, ids_.rows(0, rows), hidden, marks_));
   batch_head(cx_, weights_, hidden, logits);
+  mark(PassOp::head);
   choose(rows, likeliest_, batch.position);
   return {};
 }

@@ -63,6 +63,10 @@ class BatchRunner {
   Status chosen(std::span<int32_t> ids);
   Status wait();
 
+  /// From here on every read() and step() begins anew there and marks each of its ops, a PassOp; null: no more. What
+  /// was queued is done. Steps are recorded again, with the marks or without.
+  void set_marks(Marks* marks);
+
   /// Kernels in the graph of the last step; 0 without graphs.
   int64_t nodes() const { return nodes_; }
 
@@ -74,10 +78,12 @@ class BatchRunner {
   void copy(std::span<const std::byte> from, const Tensor& to);
   Status run_step(int64_t rows, int64_t reach);
   void choose(int64_t rows, bool likeliest, Tensor position);
+  void mark(PassOp op);
 
   Context& cx_;
   const Weights& weights_;
   const RunnerOptions options_;
+  Marks* marks_ = nullptr;
   Slots slots_;
   Buffer memory_;
   Tensor ids_, begin_, slot_, position_;  // i32

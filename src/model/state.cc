@@ -78,11 +78,19 @@ void State::restore(const Snapshot& snapshot) {
   position_ = snapshot.position_;
 }
 
-uint64_t state_bytes_per_token(const Config& c, int64_t position, DType kv_dtype) {
+uint64_t history_bytes_per_token(const Config& c, int64_t position, DType kv_dtype) {
   const int64_t kv = 2 * position * c.kv_dim() * static_cast<int64_t>(size_of(kv_dtype));
+  return static_cast<uint64_t>(c.count(LayerType::full_attention) * kv);
+}
+
+uint64_t delta_bytes_per_token(const Config& c) {
   const int64_t S = c.value_heads * c.key_head_dim * c.value_head_dim, conv = (c.conv_kernel - 1) * c.conv_dim();
   const int64_t fixed = 2 * (S + conv) * static_cast<int64_t>(sizeof(float));
-  return static_cast<uint64_t>(c.count(LayerType::full_attention) * kv + c.count(LayerType::linear_attention) * fixed);
+  return static_cast<uint64_t>(c.count(LayerType::linear_attention) * fixed);
+}
+
+uint64_t state_bytes_per_token(const Config& config, int64_t position, DType kv_dtype) {
+  return history_bytes_per_token(config, position, kv_dtype) + delta_bytes_per_token(config);
 }
 
 }  // namespace nibble::model

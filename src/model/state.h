@@ -51,6 +51,9 @@ class State {
 /// Bytes of state that a token at `position` moves: keys and values of all earlier tokens read once, the delta-rule
 /// state and the convolution columns read and written once.
 uint64_t state_bytes_per_token(const Config& config, int64_t position, DType kv_dtype);
+/// Its two parts: keys and values, and what the delta-rule layers keep.
+uint64_t history_bytes_per_token(const Config& config, int64_t position, DType kv_dtype);
+uint64_t delta_bytes_per_token(const Config& config);
 
 class Snapshot {
  public:

@@ -98,8 +98,12 @@ ops::Linear dense_linear(const Tensor& weight) {
   return linear;
 }
 
+uint64_t embedding_row_bytes(const Weights& weights) {
+  return weights.embed.empty() ? 0 : weights.embed.bytes() / static_cast<uint64_t>(weights.config.vocab);
+}
+
 uint64_t bytes_per_token(const Weights& weights) {
-  uint64_t bytes = weights.embed.empty() ? 0 : weights.embed.bytes() / static_cast<uint64_t>(weights.config.vocab);
+  uint64_t bytes = embedding_row_bytes(weights);
   weights.for_each_linear([&](std::string_view, const ops::Linear& linear) { bytes += linear.weight_bytes(); });
   return bytes;
 }

@@ -113,5 +113,6 @@ ops::Linear dense_linear(const Tensor& weight);
 /// Bytes that producing one token reads: every Linear once and one row of the embedding. Memory bandwidth over this is
 /// the speed of light of decoding.
 uint64_t bytes_per_token(const Weights& weights);
+uint64_t embedding_row_bytes(const Weights& weights);
 
 }  // namespace nibble::model

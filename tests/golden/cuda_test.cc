@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "gate/divergence.h"
+#include "gate/op_table.h"
 #include "io/jsonl.h"
 #include "io/safetensors.h"
 #include "ops/loss/kl.h"
@@ -261,6 +262,41 @@ TEST_F(CudaModel, ASequencesBitsAreItsOwn) {
       EXPECT_EQ(std::memcmp(a.data(), b.data(), a.size() * sizeof(float)), 0) << first + i << " of " << count;
     }
   }
+}
+
+// Marks between ops are in the graph of a step, or not, and change nothing else.
+TEST_F(CudaModel, MarkedStepsSayTheSame) {
+  const checkpoint::LoadedModel host = load(kTinyVoice);
+  DeviceModel model(*device_, host.weights);
+  auto runner =
+      std::move(model::BatchRunner::create(device_->cx, model.weights, {.slots = 1, .capacity = 512})).value();
+  const std::vector<int32_t> prompt(100, 7);
+  const auto reply = [&](Marks* marks) {
+    EXPECT_TRUE(runner->wait().ok());
+    runner->set_marks(marks);
+    std::vector<int32_t> ids(8);
+    EXPECT_TRUE(runner->read(0, 0, prompt).ok());
+    EXPECT_TRUE(runner->chosen({ids.data(), 1}).ok());
+    const model::Speaker speaker{.position = 100, .id = ids[0]};
+    EXPECT_TRUE(runner->set({&speaker, 1}).ok());
+    for (size_t i = 1; i < ids.size(); ++i) {
+      EXPECT_TRUE(runner->step().ok());
+      EXPECT_TRUE(runner->chosen({&ids[i], 1}).ok());
+    }
+    return ids;
+  };
+  auto marks = std::move(Marks::create(device_->cx, gate::kMostMarks)).value();
+  const auto plain = reply(nullptr);
+  const int64_t nodes = runner->nodes();
+  EXPECT_EQ(reply(&marks), plain);
+  const auto laps = marks.laps();
+  ASSERT_TRUE(laps.ok()) << laps.status().text();
+  EXPECT_EQ(runner->nodes(), nodes + 1 + static_cast<int64_t>(laps->size()));
+  EXPECT_EQ(laps->size(), static_cast<size_t>(7 * host.weights.config.layers + 4));
+  // No lap is longer than the step, which is far below a second even on a slow GPU.
+  for (const Lap& lap : *laps) EXPECT_TRUE(lap.us >= 0 && lap.us < 1e6) << lap.us;
+  EXPECT_EQ(reply(nullptr), plain);
+  EXPECT_EQ(runner->nodes(), nodes);
 }
 
 }  // namespace
