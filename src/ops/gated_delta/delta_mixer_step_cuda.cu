@@ -152,19 +152,20 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
   for (int begin = 0; begin < rows; begin += kTile) {
     const int n = min(kTile, rows - begin);
     const int64_t at = first + begin;
+    // What kernels of this step wrote is read past L1, where a multiprocessor may hold older lines.
     uint32_t z[kPairs];
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
       const int pair = tid + i * kThreads, t = pair / (kColumns / 2), c = slice * kColumns + pair % (kColumns / 2) * 2;
       z[i] = 0;
       if (t < n && c < m.value_size) {
-        z[i] = *reinterpret_cast<const uint32_t*>(m.z + ((at + t) * m.heads + head) * m.value_size + c);
+        z[i] = __ldcg(reinterpret_cast<const uint32_t*>(m.z + ((at + t) * m.heads + head) * m.value_size + c));
       }
     }
     float a = 0, b = 0;
     if (tid < n) {
-      a = m.a[(at + tid) * m.heads + head];
-      b = m.b[(at + tid) * m.heads + head];
+      a = __ldcg(m.a + (at + tid) * m.heads + head);
+      b = __ldcg(m.b + (at + tid) * m.heads + head);
     }
     for (int t = 0; t < n; t += 4) {
       float mix[kChannels][4];
@@ -173,7 +174,8 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
           mix[i][j] = 0;
-          if (channel[i] >= 0 && t + j < n) mix[i][j] = bf16_to_f32(m.mix[(at + t + j) * m.channels + channel[i]]);
+          if (channel[i] >= 0 && t + j < n)
+            mix[i][j] = bf16_to_f32(__ldcg(m.mix + (at + t + j) * m.channels + channel[i]));
         }
       }
 #pragma unroll
