@@ -12,6 +12,7 @@ void delta_mixer_cuda(Context& cx, const Batch& batch, const Tensor& mix, const 
                             .slot = batch.slot.i32(),
                             .position = batch.position.i32(),
                             .sequences = static_cast<int>(batch.sequences),
+                            .longest = batch.longest,
                             .mix = mix.bf16(),
                             .z = z.bf16(),
                             .y = y.bf16(),

@@ -8,6 +8,7 @@ namespace nibble::ops {
 struct DeltaMixerArgs {
   const int32_t *begin, *slot, *position;
   int sequences;
+  int64_t longest;
   const uint16_t *mix, *z;  // bf16
   uint16_t* y;              // bf16
   const float *a, *b, *conv, *a_log, *dt_bias, *norm;
@@ -19,6 +20,8 @@ struct DeltaMixerArgs {
 
 /// The recurrence over sequences of any length; with short_only it leaves those longer than kDeltaStepRows alone.
 void delta_mixer_steps(Context& cx, const DeltaMixerArgs& args, bool short_only);
+/// The same, bit for bit, where no sequence has more than one row and Dk = Dv = 128.
+void delta_mixer_tokens(Context& cx, const DeltaMixerArgs& args);
 /// The chunked form over the sequences longer than kDeltaStepRows; Dk = Dv = kDeltaChunkSize.
 void delta_mixer_chunks(Context& cx, const DeltaMixerArgs& args, const DeltaWindows& windows);
 

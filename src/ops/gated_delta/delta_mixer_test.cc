@@ -135,6 +135,12 @@ struct OnGpu {
   test::DeviceTensor mix, z, a, b, conv, a_log, dt_bias, norm, conv_state, S, y;
 };
 
+void expect_same(OnGpu& got, OnGpu& expected) {
+  test::expect_same_bits(got.y.fetch().view, expected.y.fetch().view, "y");
+  test::expect_same_bits(got.S.fetch().view, expected.S.fetch().view, "S");
+  test::expect_same_bits(got.conv_state.fetch().view, expected.conv_state.fetch().view, "conv_state");
+}
+
 std::vector<double> slice(const TestTensor& x, int64_t begin, int64_t end) {
   const auto part = x.view.rows(begin, end).f32_span();
   return {part.begin(), part.end()};
@@ -317,9 +323,26 @@ TEST(DeltaMixerCuda, RowsDoNotDependOnTheirNeighbours) {
     for (size_t i = 0; i < c.sequences.size(); ++i) {
       alone.run_rows(c.sequences[i], c.begin[i], 0, c.sequences[i].rows);
     }
-    test::expect_same_bits(alone.y.fetch().view, together.y.fetch().view, "y");
-    test::expect_same_bits(alone.S.fetch().view, together.S.fetch().view, "S");
-    test::expect_same_bits(alone.conv_state.fetch().view, together.conv_state.fetch().view, "conv_state");
+    expect_same(alone, together);
+  }
+}
+
+/// So many heads that they get a kernel of their own; alone a sequence goes through the other one.
+TEST(DeltaMixerCuda, ARowEachOfManySequences) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  Rng rng(320);
+  for (const Dims& d : {Dims{"a value head", 2, 2, 128, 128}, kDims[3], kDims[4]}) {
+    SCOPED_TRACE(d.name);
+    std::vector<Sequence> list;
+    for (int64_t i = 0; i < 120; ++i) list.push_back({i % 7 == 3 ? 0 : 1, i % 5 == 2 ? -1 : 119 - i, i % 3 * 9});
+    const Case c(rng, d, list, 120);
+    expect_oracle(c, run_gpu(gpu, c), test::kBf16Rounding, test::kGatedDeltaBf16, test::kGatedDeltaBf16L2);
+    OnGpu together(gpu, c), alone(gpu, c);
+    together.run_all();
+    for (size_t i = 0; i < list.size(); ++i) {
+      if (list[i].slot >= 0 && list[i].rows > 0) alone.run_rows(list[i], c.begin[i], 0, 1);
+    }
+    expect_same(alone, together);
   }
 }
 
@@ -334,9 +357,7 @@ TEST(DeltaMixerCuda, OneCallIsManyCallsOfOne) {
         OnGpu once(gpu, c), cut(gpu, c);
         once.run_all();
         for (int64_t row = 0; row < t; row += piece) cut.run_rows(c.sequences[0], 0, row, std::min(t, row + piece));
-        test::expect_same_bits(cut.y.fetch().view, once.y.fetch().view, "y");
-        test::expect_same_bits(cut.S.fetch().view, once.S.fetch().view, "S");
-        test::expect_same_bits(cut.conv_state.fetch().view, once.conv_state.fetch().view, "conv_state");
+        expect_same(cut, once);
       }
     }
   }
@@ -358,9 +379,7 @@ TEST(DeltaMixerCuda, CutsAtChunksAndGraphsChangeNothing) {
   ASSERT_TRUE(graph.ok()) << graph.status().text();
   for (int i = 0; i < 2; ++i) gpu.stream->replay(**graph);  // position 0: the second starts over
   for (OnGpu* other : {&cut, &recorded}) {
-    test::expect_same_bits(other->y.fetch().view, once.y.fetch().view, "y");
-    test::expect_same_bits(other->S.fetch().view, once.S.fetch().view, "S");
-    test::expect_same_bits(other->conv_state.fetch().view, once.conv_state.fetch().view, "conv_state");
+    expect_same(*other, once);
   }
 }
 
