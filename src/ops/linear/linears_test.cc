@@ -154,7 +154,7 @@ TEST(Linears, FormatsOfOneCallKeepTheirBitsOnCuda) {
     ASSERT_TRUE(linear.ok());
     on_device.push_back(*linear);
   }
-  for (const int64_t t : {1, 3, 8, 9, 20, 64, 130}) {
+  for (const int64_t t : {1, 3, 8, 9, 20, 64, 130, 2100}) {
     DeviceTensor x(gpu, test::to_bf16(TestTensor::normal(rng, {t, 272})));
     std::vector<DeviceTensor> alone, together;
     for (const ops::Linear& w : on_device) {
