@@ -1,6 +1,7 @@
-// A row is the work of a cluster of eight blocks, each with an eighth of the ids; no row is sorted. Cuts and draws are
-// places in the order of likelihood, found by histograms that the blocks of a cluster add up: first over 2048 steps of
-// 1/64 in the logarithm of the share, then over the bits of the logit within the step where the place lies.
+// A row is the work of a cluster of eight blocks, each with an eighth of the ids. Cuts and draws are places in the
+// order of likelihood, found by histograms that the blocks of a cluster add up: first over 2048 steps of 1/64 in the
+// logarithm of the share. Where the steps up to the first cut hold few ids, as they do for top_k = 20, one block sorts
+// these; else nothing is sorted, and histograms go on over the bits of the logit within the step where a place lies.
 #include <cooperative_groups.h>
 
 #include "ops/sample/best.cuh"
@@ -18,6 +19,7 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kBins = 2 * kThreads;
 constexpr float kBinsPerUnit = 64;  // 32 units of the logarithm in all: candidates reach 30.5
 constexpr int kTiles = 64;          // of kThreads ids, in a block's part of the longest row
+constexpr int kShortList = kThreads;
 
 /// Weights are added as two halves: shared memory adds 32 bits at a time.
 struct Histogram {
@@ -27,7 +29,7 @@ struct Histogram {
 /// Where the weight (or the number) of the likeliest reaches what was asked for.
 struct Place {
   uint64_t weight_before;
-  uint32_t count_before;
+  uint32_t count_before, count_with;  // without and with the bin
   int bin;
 };
 
@@ -36,6 +38,8 @@ struct Shared {
   uint64_t tiles[kTiles], warps[kWarps], sum;
   Best warp_best[kWarps], best;
   Place place;
+  uint64_t list[kShortList];  // likelihood_order and id, of the cluster's first block
+  int listed;
 };
 
 struct Row {
@@ -103,6 +107,8 @@ class Search {
 
   __device__ uint64_t weight() const { return weight_; }  // of all candidates
   __device__ uint64_t count() const { return count_; }
+  /// The step where the candidates reach `target` in weight, or in number.
+  __device__ Place step(uint64_t target, bool in_number) { return place(steps_, target, in_number); }
 
   /// The logit, as its likelihood_order, of the first id up to and with which the candidates have `target` in weight,
   /// or in number; and what the ids of larger logits have. 1 <= target <= what all have.
@@ -173,7 +179,9 @@ class Search {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const uint64_t from = in_number ? count : weight, size = in_number ? bins.count[i] : bins.weight[i];
-      if (from < target && target <= from + size) s_.place = {weight, count, 2 * static_cast<int>(threadIdx.x) + i};
+      if (from < target && target <= from + size) {
+        s_.place = {weight, count, count + bins.count[i], 2 * static_cast<int>(threadIdx.x) + i};
+      }
       weight += bins.weight[i];
       count += bins.count[i];
     }
@@ -226,6 +234,56 @@ __device__ int walk(cg::cluster_group cluster, Shared& s, int begin, int end, ui
   return before <= target && target < before + mine ? i : -1;
 }
 
+/// Keys in ascending order, one per thread.
+__device__ void sort_list(uint64_t (&list)[kShortList]) {
+  const int i = static_cast<int>(threadIdx.x);
+  for (int run = 2; run <= kShortList; run *= 2) {
+    for (int step = run / 2; step > 0; step /= 2) {
+      const int other = i ^ step;
+      if (i < other && (list[i] > list[other]) == ((i & run) == 0)) {
+        const uint64_t key = list[i];
+        list[i] = list[other];
+        list[other] = key;
+      }
+      __syncthreads();
+    }
+  }
+}
+
+/// The draw where the candidates of all steps up to `last` fit a list, which the first block sorts; `total` is the
+/// weight of all candidates. -1 in all threads but one.
+__device__ int draw_from_list(cg::cluster_group cluster, Shared& s, const Row& row, int begin, int end, int last,
+                              bool few, uint64_t total) {
+  const auto thread = static_cast<int>(threadIdx.x);
+  s.list[thread] = ~uint64_t{0};
+  if (thread == 0) s.listed = 0;
+  cluster.sync();
+  uint64_t* const list = cluster.map_shared_rank(s.list, 0);
+  int* const listed = cluster.map_shared_rank(&s.listed, 0);
+  for (int i = begin + thread; i < end; i += kThreads) {
+    const float x = row.logit(i);
+    if (!row.candidate(x) || row.bin(x) > last) continue;
+    list[atomicAdd(listed, 1)] = static_cast<uint64_t>(likelihood_order(x)) << 32 | static_cast<uint32_t>(i);
+  }
+  cluster.sync();
+  if (cluster.block_rank() != 0) return -1;
+  sort_list(s.list);
+  const uint64_t key = s.list[thread];
+  const bool kept = thread < s.listed && (!few || thread < row.rule.top_k);
+  const uint64_t mine = kept ? row.weight(logit_of_order(static_cast<uint32_t>(key >> 32))) : 0;
+  const uint64_t before = sum_before(mine, s);
+  if (few) total = s.sum;
+  if (row.rule.top_p < 1) {
+    const uint64_t need = weight_for_top_p(row.rule.top_p, total);
+    __syncthreads();  // s.sum has been read
+    if (before < need && need <= before + mine) s.sum = before + mine;
+    __syncthreads();
+    total = s.sum;
+  }
+  const uint64_t drawn = draw_below(row.rule, total);
+  return before <= drawn && drawn < before + mine ? static_cast<int>(key & 0xFFFFFFFF) : -1;
+}
+
 /// The id that a rule with a temperature draws; -1 in all threads but one.
 __device__ int draw(cg::cluster_group cluster, Shared& s, const Row& row, int begin, int end) {
   Search search(cluster, s, row, begin, end);
@@ -233,6 +291,10 @@ __device__ int draw(cg::cluster_group cluster, Shared& s, const Row& row, int be
   const auto weight_of = [&](uint32_t order) { return row.weight(logit_of_order(order)); };
   const auto k = static_cast<uint64_t>(row.rule.top_k);
   const bool few = k > 0 && k < search.count();
+  if (few || row.rule.top_p < 1) {
+    const Place cut = search.step(few ? k : weight_for_top_p(row.rule.top_p, total), few);
+    if (cut.count_with <= kShortList) return draw_from_list(cluster, s, row, begin, end, cut.bin, few, total);
+  }
   if (few) {
     const uint32_t order = search.reach(k, true, weight_before, count_before);
     total = weight_before + (k - count_before) * weight_of(order);
