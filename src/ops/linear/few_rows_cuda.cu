@@ -202,6 +202,10 @@ void few_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> o
   if (inputs_fit) return launch_few<1, 1, false, 4, 2, true>(cx, p);
   if (p.T <= 8) return launch_few<1, 1, false, 4, 2>(cx, p);
   if (p.T <= 16) return launch_few<2, 2, false, 2, 2>(cx, p);
+  // Small outputs would leave multiprocessors idle: a tile per block, and many loads at a time.
+  int64_t tiles = 0;
+  for (const LinearOutput& o : outputs) tiles += tiles_of(o.weight->out);
+  if (tiles * p.pieces <= multiprocessors(cx.device)) return launch_few<1, 8, false, 4, 1>(cx, p);
   if (p.T <= 32) return launch_few<2, 4, false, 2, 1>(cx, p);
   return launch_few<2, 8, false, 1, 1>(cx, p);
 }
