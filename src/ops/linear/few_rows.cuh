@@ -8,8 +8,18 @@
 namespace nibble::ops {
 
 /// A row's columns are dealt to kSlices warps chunk by chunk: chunk c belongs to slice c % kSlices. A slice adds its
-/// chunks in ascending order; slices are added in theirs.
+/// chunks in ascending order; the sums of slices are added as a tree, whose branches may lie in different blocks.
 constexpr int kSlices = 8;
+
+/// ((s0 + s1) + (s2 + s3)) + ..., where part(i) is the sum number i.
+template <int kCount = kSlices, class Part>
+__device__ inline float tree_sum(const Part& part, int first = 0) {
+  if constexpr (kCount == 1) {
+    return part(first);
+  } else {
+    return tree_sum<kCount / 2>(part, first) + tree_sum<kCount / 2>(part, first + kCount / 2);
+  }
+}
 
 template <class Source>
 constexpr int kChunkColumns = Source::kUnits* kUnitColumns;
