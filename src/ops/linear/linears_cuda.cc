@@ -8,8 +8,8 @@
 namespace nibble::ops {
 namespace {
 
-/// Of weights that take their inputs as they are.
-void plain_products(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
+/// Of weights of any format.
+void products_of_any(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
   const int64_t T = x.dim(0);
   if (T <= kFewRows) return few_rows_cuda(cx, x, outputs, swiglu);
   if (has_warpgroup_products(cx.device)) return many_rows_cuda(cx, x, outputs, swiglu);
@@ -20,6 +20,22 @@ void plain_products(Context& cx, const Tensor& x, std::span<const LinearOutput> 
       part[i] = {outputs[i].weight, outputs[i].y.empty() ? Tensor() : outputs[i].y.rows(begin, end)};
     }
     few_rows_cuda(cx, x.rows(begin, end), {part, outputs.size()}, swiglu);
+  }
+}
+
+bool is_nvfp4(const LinearOutput& o) {
+  return o.weight->format == WeightFormat::nvfp4;
+}
+
+/// Of weights that take their inputs as they are.
+void plain_products(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
+  if (x.dim(0) <= kNarrowRows || x.dim(0) > kWideRows || !has_warpgroup_products(cx.device)) {
+    return products_of_any(cx, x, outputs, swiglu);
+  }
+  for (auto begin = outputs.begin(), end = begin; begin != outputs.end(); begin = end) {
+    const bool wide = is_nvfp4(*begin);
+    end = std::find_if(begin, outputs.end(), [&](const LinearOutput& o) { return is_nvfp4(o) != wide; });
+    (wide ? wide_rows_cuda : products_of_any)(cx, x, {begin, end}, swiglu);
   }
 }
 
