@@ -72,7 +72,7 @@ Status run() {
       copies.push_back(linear);
     }
     for (const int64_t T : {1, 2, 4, 8, 16, 32, 64, 128, 512, 2048}) {
-      if (shape.out > 100000 && T > 64) continue;
+      if (shape.out > 100000 && T > 128) continue;
       std::vector<uint16_t> noise(static_cast<size_t>(T * shape.in));
       Rng rng(9);
       for (uint16_t& x : noise) x = static_cast<uint16_t>(0x3F00 | (rng.below(2) << 15) | rng.below(128));

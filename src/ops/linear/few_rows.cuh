@@ -12,8 +12,18 @@
 namespace nibble::ops {
 
 /// A row's columns are dealt to kSlices warps chunk by chunk: chunk c belongs to slice c % kSlices. A slice adds its
-/// chunks in ascending order; add_slices() says how slices are added.
+/// chunks in ascending order; the sums of slices are added as a tree, whose branches may lie in different blocks.
 constexpr int kSlices = 8;
+
+/// ((s0 + s1) + (s2 + s3)) + ..., where part(i) is the sum number i.
+template <int kCount = kSlices, class Part>
+__device__ inline float tree_sum(const Part& part, int first = 0) {
+  if constexpr (kCount == 1) {
+    return part(first);
+  } else {
+    return tree_sum<kCount / 2>(part, first) + tree_sum<kCount / 2>(part, first + kCount / 2);
+  }
+}
 
 template <class Source>
 constexpr int kChunkColumns = Source::kUnits* kUnitColumns;
@@ -54,13 +64,6 @@ __device__ inline void multiply(const typename Source::Chunk (&chunk)[kTiles], c
       }
     }
   }
-}
-
-/// The sum of a row over all slices: halves of halves, so that whoever has some neighbouring slices can add them alone.
-template <class Sum>
-__device__ inline float add_slices(Sum&& sum) {
-  static_assert(kSlices == 8);
-  return ((sum(0) + sum(1)) + (sum(2) + sum(3))) + ((sum(4) + sum(5)) + (sum(6) + sum(7)));
 }
 
 /// Elements from one row of x to the next in shared memory: 16 bytes more than a multiple of 256, so that the lanes of

@@ -51,7 +51,7 @@ struct Slices {
   float4 sums[kSets][kOctets][kWarps][kTiles][32];
 };
 
-/// The slices of an item meet, in their order, and become rows of y.
+/// The slices of an item meet and become rows of y.
 template <int kTiles, int kColumns, bool kSwiglu>
 __device__ void finish_item(const FewRows& p, const Item<kTiles, kColumns, kSwiglu>& work, int turn,
                             const float (&sums)[kTiles][kColumns][4], Slices<kTiles, kColumns>& slices) {
@@ -78,7 +78,7 @@ __device__ void finish_item(const FewRows& p, const Item<kTiles, kColumns, kSwig
       const int n_out = (work.first_tile + r) * kTileRows + row, t = work.first_row + (first + n) * 8 + column;
       if (t >= p.T || n_out >= work.out->weight.rows) continue;
       const auto total = [&](int tile) {
-        return add_slices([&](int slice) { return reinterpret_cast<const float*>(&set[n][slice][tile][from])[part]; });
+        return tree_sum([&](int slice) { return reinterpret_cast<const float*>(&set[n][slice][tile][from])[part]; });
       };
       float y = scaled(work.out->weight, n_out, total(r));
       if constexpr (kSwiglu) y = swiglu_of(y, scaled(work.out[1].weight, n_out, total(r + Work::kOwn)));

@@ -1,14 +1,31 @@
 #include "ops/linear/linears_cuda.h"
 
+#include <algorithm>
+
 #include "tensor/dispatch.h"
 #include "tensor/launch_cuda.cuh"
 
 namespace nibble::ops {
 namespace {
 
+bool is_nvfp4(const LinearOutput& o) {
+  return o.weight->format == WeightFormat::nvfp4;
+}
+
 /// Of weights that take their inputs as they are.
 void plain_products(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
-  if (x.dim(0) <= kFewRows || !has_warpgroup_products(cx.device)) return few_rows_cuda(cx, x, outputs, swiglu);
+  const int64_t T = x.dim(0);
+  const bool warpgroups = has_warpgroup_products(cx.device);
+  if (warpgroups && T > kNarrowRows && T <= kWideRows && std::ranges::any_of(outputs, is_nvfp4)) {
+    // Outputs of other formats beside NVFP4 are small.
+    for (auto begin = outputs.begin(), end = begin; begin != outputs.end(); begin = end) {
+      const bool wide = is_nvfp4(*begin);
+      end = std::find_if(begin, outputs.end(), [&](const LinearOutput& o) { return is_nvfp4(o) != wide; });
+      (wide ? wide_rows_cuda : few_rows_cuda)(cx, x, {begin, end}, swiglu);
+    }
+    return;
+  }
+  if (T <= kFewRows || !warpgroups) return few_rows_cuda(cx, x, outputs, swiglu);
   many_rows_cuda(cx, x, outputs, swiglu);
 }
 

@@ -14,6 +14,16 @@ void few_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> o
 bool packed_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);
 void many_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);
 
+/// NVFP4 weights with more than kNarrowRows and up to kWideRows rows of inputs on sm_90; for T <= kFewRows with the
+/// bits of few_rows_cuda.
+constexpr int64_t kNarrowRows = 16, kWideRows = 128;
+void wide_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);
+
+/// x as operands of warpgroup products on sm_90: [tiles of `tile_rows` (32, 64 or 128)][units of 64 columns][rows]
+/// [128 bytes], columns in the order of nvfp4_fragment.h's lanes, swizzled as hopper::swizzled_rows says, zeros behind
+/// the last row and column. In cx.arena.
+Tensor arrange_inputs(Context& cx, const Tensor& x, int tile_rows);
+
 /// NVFP4 weights whose inputs are rounded to NVFP4, the same way for all outputs. For any T a row's bits depend on that
 /// row alone.
 void block_scaled_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);

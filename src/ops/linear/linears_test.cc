@@ -175,6 +175,75 @@ TEST(Linears, FormatsOfOneCallKeepTheirBitsOnCuda) {
   }
 }
 
+// Outputs of one call with more than 16 rows, where the GPU chooses how blocks share rows, slices and inputs: by how
+// many rows and columns there are.
+struct Outputs {
+  std::vector<int64_t> rows;
+  int64_t in;
+  bool swiglu = false;
+};
+const std::vector<Outputs> kWideCases = {{{1, 33, 4, 200}, 272},
+                                         {{1040, 100}, 5136},
+                                         {{3000, 64, 1000, 17}, 1040},
+                                         {{26000}, 1040},
+                                         {{60001}, 144},
+                                         {{24, 24}, 2064, true},
+                                         {{200, 200}, 1040, true},
+                                         {{5000, 5000}, 144, true},
+                                         {{13000, 13000}, 1040, true}};
+
+TEST(Linears, ManyOutputsOfSmallBatchesKeepTheirBitsOnCuda) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  Rng rng(176);
+  constexpr int64_t kRows = 128;
+  for (const Outputs& c : kWideCases) {
+    SCOPED_TRACE(fmt::format("{} outputs, [{},{}]{}", c.rows.size(), c.rows[0], c.in, c.swiglu ? " swiglu" : ""));
+    std::vector<Buffer> buffers;
+    std::vector<ops::Linear> weights;
+    std::vector<DeviceTensor> alone, together;
+    for (const int64_t rows : c.rows) {
+      TestWeight w = test::random_weight(rng, WeightFormat::nvfp4, rows, c.in);
+      if (c.swiglu) w.linear.tensor_scale = 0.0002f;  // sums of about one, where SiLU bends
+      auto on_device = ops::linear_to_device(gpu.cx, w.linear, buffers);
+      ASSERT_TRUE(on_device.ok() && gpu.stream->wait().ok());
+      weights.push_back(std::move(*on_device));
+      const DType type = weights.size() % 2 == 1 ? DType::bf16 : DType::f32;
+      alone.emplace_back(gpu, TestTensor({kRows, rows}, type));
+      together.emplace_back(gpu, TestTensor({kRows, rows}, type));
+    }
+    DeviceTensor x(gpu, test::to_bf16(TestTensor::normal(rng, {kRows, c.in})));
+    const auto run = [&](const std::vector<DeviceTensor>& y, int64_t begin, int64_t end) {
+      if (c.swiglu) {
+        Tensor part = y[0].view.rows(begin, end);
+        return ops::linear_swiglu(gpu.cx, x.view.rows(begin, end), weights[0], weights[1], part);
+      }
+      std::vector<ops::LinearOutput> outputs;
+      for (size_t i = 0; i < y.size(); ++i) outputs.push_back({&weights[i], y[i].view.rows(begin, end)});
+      ops::linears(gpu.cx, x.view.rows(begin, end), outputs);
+    };
+    for (int64_t t = 0; t < kRows; ++t) run(alone, t, t + 1);
+    const size_t results = c.swiglu ? 1 : c.rows.size();
+    for (const int64_t piece : {17, 32, 40, 64}) {
+      for (int64_t t = 0; t < kRows; t += piece) run(together, t, std::min(t + piece, kRows));
+      for (size_t i = 0; i < results; ++i) {
+        test::expect_same_bits(together[i].fetch().view, alone[i].fetch().view, fmt::format("{} rows", piece).c_str());
+      }
+    }
+    // Beyond, sums may be added in another order, and both are rounded.
+    constexpr test::Tolerance kBothRounded{"both_rounded", 2 * test::kBf16Rounding.relative};
+    for (const int64_t rows : {65, 100, 128}) {
+      run(together, 0, rows);
+      for (size_t i = 0; i < results; ++i) {
+        const auto as_f32 = [](const TestTensor& y) {
+          return y.view.dtype() == DType::bf16 ? test::to_f32(y) : y.copy();
+        };
+        test::expect_close(as_f32(together[i].fetch()), as_f32(alone[i].fetch()).doubles(), kBothRounded,
+                           fmt::format("T {}", rows).c_str());
+      }
+    }
+  }
+}
+
 bool multiplies_nvfp4(const test::CudaContext& gpu) {
   const auto info = open_device(gpu.cx.device);
   return info.ok() && info->architecture / 10 == 12;

@@ -1,6 +1,6 @@
-// Products with more than 64 rows of inputs on sm_90: weights are decoded into registers, straight into the A operand
-// of warpgroup products; the inputs come by bulk copies from an image of shared memory that arrange() made of them. No
-// copy of the weights in BF16 exists anywhere.
+// Products with more than 64 rows of inputs on sm_90 (of NVFP4 weights more than 128): weights are decoded into
+// registers, straight into the A operand of warpgroup products; the inputs come by bulk copies from an image of shared
+// memory that arrange_inputs() made of them. No copy of the weights in BF16 exists anywhere.
 //
 // A block makes 2 * kTiles * 64 rows of y^T for 128 rows of x: two warpgroups of kTiles * 64 rows of the weight each,
 // and a warp that feeds them. For SwiGLU the tiles of a warpgroup are the same 64 rows of gate and of up.
@@ -43,38 +43,6 @@ struct ManyRows {
   const uint8_t* image;  // [token tiles][units][128 rows][128 bytes]
   int T, pairs, items;
 };
-
-/// Where column k of a unit stands in a row of the image: lane 4g+c of step j multiplies the columns 16c+4j+{0,1,2,3}
-/// at the positions 16j + {2c, 2c+1, 2c+8, 2c+9} (nvfp4_fragment.h).
-__device__ constexpr int position_of(int k) {
-  return k % 16 / 4 * 16 + k % 4 / 2 * 8 + k / 16 * 2 + k % 2;
-}
-
-/// x [T,columns] as the image, zeros behind its last row and column. A block per token tile and unit.
-__global__ void __launch_bounds__(256) arrange(const __nv_bfloat16* x, int T, int columns, int units, uint8_t* image) {
-  __shared__ alignas(16) uint8_t tile[kUnitBytes];
-  const int unit = static_cast<int>(blockIdx.x), first = static_cast<int>(blockIdx.y) * kTokens;
-  wait_for_predecessor();
-  for (int i = threadIdx.x; i < kTokens * 8; i += 256) {
-    const int row = i / 8, k = i % 8 * 8, column = unit * kUnitColumns + k;
-    uint4 v{};
-    if (first + row < T && column < columns) {
-      v = *reinterpret_cast<const uint4*>(x + static_cast<int64_t>(first + row) * columns + column);
-    }
-    const uint32_t words[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-    for (int w = 0; w < 4; ++w) {
-      const int position = position_of(k + 2 * w);
-      *reinterpret_cast<uint32_t*>(tile + row * 128 + ((position / 8 ^ row % 8) * 16) + position % 8 * 2) = words[w];
-    }
-  }
-  let_successor_start();
-  __syncthreads();
-  uint8_t* to = image + (static_cast<int64_t>(blockIdx.y) * units + unit) * kUnitBytes;
-  for (int i = threadIdx.x; i < kUnitBytes / 16; i += 256) {
-    reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(tile)[i];
-  }
-}
 
 /// The shared memory of a block: that of sm_90's Shared, which other architectures do not have.
 constexpr size_t shared_bytes(int rows) {
@@ -167,7 +135,7 @@ __device__ void multiply(const ManyRows& p, const Source (&sources)[kTiles], int
           hopper::products_begin();
 #pragma unroll
           for (int m = 0; m < kTiles; ++m) {
-            hopper::multiply_64x128(sums[m], a[m], hopper::swizzled_rows(inputs + step * 32));
+            hopper::multiply(sums[m], a[m], hopper::swizzled_rows(inputs + step * 32));
           }
           hopper::products_commit();
           hopper::products_wait<1>();
@@ -364,26 +332,15 @@ void choose_tiles(Context& cx, ManyRows& p, bool swiglu) {
 
 }  // namespace
 
-size_t linears_scratch_bytes(int64_t T, int64_t largest_in) {
-  const size_t rounded = block_scaled_scratch_bytes(T, largest_in);
-  if (T <= kFewRows) return rounded;
-  const int64_t rows = (T + kTokens - 1) / kTokens * kTokens;
-  return std::max(rounded, static_cast<size_t>(rows * pairs_of(largest_in) * kPairColumns * 2));
-}
-
 void many_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
   const Arena::Scope scope(cx.arena);
-  const int64_t T = x.dim(0), tiles = (T + kTokens - 1) / kTokens, pairs = pairs_of(x.dim(1));
-  const Tensor image = cx.arena.take(DType::u8, {tiles, pairs * 2, kUnitBytes});
-  launch(cx, "linears", arrange, dim3(static_cast<unsigned>(pairs * 2), static_cast<unsigned>(tiles)), dim3(256), 0,
-         static_cast<const __nv_bfloat16*>(x.raw()), static_cast<int>(T), static_cast<int>(x.dim(1)),
-         static_cast<int>(pairs * 2), image.u8());
+  const Tensor image = arrange_inputs(cx, x, kTokens);
   // A launch for NVFP4 outputs and those of other formats behind them, or for a run of outputs of another format.
   for (size_t begin = 0, i = 0; begin < outputs.size(); begin = i) {
     ManyRows p{};
     p.image = image.u8();
-    p.T = static_cast<int>(T);
-    p.pairs = static_cast<int>(pairs);
+    p.T = static_cast<int>(x.dim(0));
+    p.pairs = static_cast<int>(pairs_of(x.dim(1)));
     const WeightFormat first = outputs[begin].weight->format;
     for (i = begin; i < outputs.size(); ++i) {
       const LinearOutput& o = outputs[i];

@@ -66,7 +66,7 @@ __device__ void finish(const FewRows& p, const Item& item, int turn, const float
   if (t >= p.T || n >= item.out->weight.rows) return;
   const int from = (row % 8) * 4 + t / 2, part = row / 8 * 2 + t % 2;
   const auto total = [&](int tile) {
-    return add_slices([&](int slice) { return reinterpret_cast<const float*>(&set[tile][slice][from])[part]; });
+    return tree_sum([&](int slice) { return reinterpret_cast<const float*>(&set[tile][slice][from])[part]; });
   };
   float y = scaled(item.out->weight, n, total(0));
   if constexpr (kTiles == 2) y = swiglu_of(y, scaled(item.out[1].weight, n, total(1)));
