@@ -3,10 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <map>
 #include <mutex>
 #include <thread>
 
 #include "base/clock.h"
+#include "gate/chat_stream.h"
 #include "gate/speed_prompts.h"
 
 namespace nibble::gate {
@@ -15,6 +19,7 @@ namespace {
 constexpr int kFailuresInARow = 3;
 constexpr int64_t kShortPrompt = 128;  // tokens, where no context was asked for
 constexpr int64_t kSizingWords[] = {60, 240};
+constexpr int kSizings = 6;  // prompts that are counted before one of a wanted size is taken as it is
 constexpr int64_t kWarmUpTokens = 16;
 constexpr double kLeastRead = 0.75;  // of a prompt; a server that reads less has cut it
 
@@ -24,7 +29,8 @@ struct Point {
   int64_t size = 0;
   bool warm = false;
   int64_t requests = 1, clients = 1;
-  int64_t max_tokens = 1, words = 1;
+  int64_t max_tokens = 1;
+  PromptShape shape = {};
   int64_t first_number = 0;  // of the last lines
   bool counted = true;
 };
@@ -79,9 +85,10 @@ class Measurement {
   int64_t requests_of(int64_t clients) const { return std::max(options_.requests, 2 * clients); }
 
   void count_requests() {
-    int64_t all = 2 + options_.warmup;
+    int64_t all = 2 + kSizings + options_.warmup;
     for (const Sweep sweep : options_.sweeps) {
-      if (sweep == Sweep::context) all += static_cast<int64_t>(contexts_.size()) * (2 * options_.requests + 1);
+      if (sweep == Sweep::context)
+        all += static_cast<int64_t>(contexts_.size()) * (2 * options_.requests + 1 + kSizings);
       if (sweep == Sweep::conversation) all += options_.conversations * options_.turns;
       if (sweep == Sweep::output) all += static_cast<int64_t>(options_.outputs.size()) * options_.requests;
       if (sweep == Sweep::concurrency) {
@@ -105,7 +112,7 @@ class Measurement {
     request.params = options_.params;
     request.params["max_tokens"] = point.max_tokens;
     request.messages =
-        sized_messages(options_.seed, prefix_of(point, n), static_cast<uint64_t>(point.first_number + n), point.words);
+        sized_messages(options_.seed, prefix_of(point, n), static_cast<uint64_t>(point.first_number + n), point.shape);
     return request;
   }
 
@@ -199,7 +206,7 @@ class Measurement {
     int64_t tokens[2] = {-1, -1};
     for (const int i : {0, 1}) {
       NIBBLE_TRY(outcome,
-                 measure({.size = i, .max_tokens = kWarmUpTokens, .words = kSizingWords[i], .counted = false}));
+                 measure({.size = i, .max_tokens = kWarmUpTokens, .shape = {kSizingWords[i]}, .counted = false}));
       if (!outcome.failure.ok()) {
         return outcome.failure.code() == Code::invalid_argument
                    ? std::move(outcome.failure)
@@ -210,15 +217,60 @@ class Measurement {
     }
     sizes_ = PromptSizes::through(kSizingWords[0], tokens[0], kSizingWords[1], tokens[1]);
     run_.sizes_measured = sizes_.measured;
-    NIBBLE_TRY(outcome, measure({.size = 2,
-                                 .requests = options_.warmup,
-                                 .max_tokens = kWarmUpTokens,
-                                 .words = sizes_.words(short_prompt()),
-                                 .counted = false}));
+    if (sizes_.measured) {
+      NIBBLE_TRY(told, tokenize({.size = 1, .shape = {kSizingWords[1]}}));
+      tokenizes_ = told == tokens[1];
+    }
+    NIBBLE_TRY(shape, shape_of(short_prompt()));
+    NIBBLE_TRY(
+        outcome,
+        measure(
+            {.size = 2, .requests = options_.warmup, .max_tokens = kWarmUpTokens, .shape = shape, .counted = false}));
     return outcome.failure;
   }
 
   int64_t short_prompt() const { return contexts_.empty() ? kShortPrompt : contexts_.front(); }
+
+  // Tokens of a point's first prompt, as the server counts them by the route of vLLM and nibble; -1 where it has none.
+  Result<int64_t> tokenize(const Point& point) {
+    const ChatRequest request = request_of(point, 0);
+    Json json = {{"model", options_.endpoint.model}, {"messages", request.messages}};
+    const auto kwargs = options_.params.find("chat_template_kwargs");
+    if (kwargs != options_.params.end()) json["chat_template_kwargs"] = *kwargs;
+    const std::string body = dump(json);
+    const auto answer = endpoint_.send("/tokenize", &body);
+    if (answer.status().code() == Code::cancelled) return answer.status();
+    if (!answer.ok()) return int64_t{-1};
+    const auto counted = parse_json(*answer, "/tokenize");
+    if (!counted.ok() || !counted->is_object() || !counted->contains("count")) return int64_t{-1};
+    const Json& count = (*counted)["count"];
+    return count.is_number_integer() ? count.get<int64_t>() : int64_t{-1};
+  }
+
+  // The same by that route where it counts as the replies do, else by the reply to the prompt.
+  Result<int64_t> count_tokens(const Point& point) {
+    if (tokenizes_) return tokenize(point);
+    NIBBLE_TRY(outcome, measure(point));
+    return outcome.prompt_tokens;
+  }
+
+  // Of prompts of so many tokens, or as near as words and digits come.
+  Result<PromptShape> shape_of(int64_t tokens) {
+    const auto [known, is_new] = shapes_.try_emplace(tokens, PromptShape{sizes_.words(tokens)});
+    PromptShape& best = known->second;
+    Point point{.size = tokens, .shape = best, .counted = false};
+    int64_t least = std::numeric_limits<int64_t>::max();
+    for (int i = 0; i < kSizings && is_new && sizes_.measured && least > 0; ++i) {
+      NIBBLE_TRY(counted, count_tokens(point));
+      // What is not counted, or cut, tells nothing.
+      if (static_cast<double>(counted) < kLeastRead * static_cast<double>(tokens)) break;
+      const int64_t missing = tokens - counted;
+      if (std::abs(missing) < least) best = point.shape;
+      least = std::min(least, std::abs(missing));
+      point.shape = sizes_.nearer(point.shape, missing);
+    }
+    return best;
+  }
 
   bool too_slow(double request_s) const {
     return options_.seconds > 0 && request_s * static_cast<double>(kFewestRequests) > kPatience * options_.seconds;
@@ -240,7 +292,7 @@ class Measurement {
     Outcome last;
     int64_t last_size = 0;
     for (const int64_t size : contexts_) {
-      const uint64_t end = done_ + static_cast<uint64_t>(2 * options_.requests + 1);
+      const uint64_t end = done_ + static_cast<uint64_t>(2 * options_.requests + 1 + kSizings);
       // Reading takes as much longer as there is more to read; speaking takes as long.
       const double more = last_size == 0 ? 0 : static_cast<double>(size) / static_cast<double>(last_size);
       const double expected_s = last.mean_first_s * more + last.mean_s - last.mean_first_s;
@@ -271,11 +323,12 @@ class Measurement {
 
   // Cold, then warm; what it says is of the cold ones.
   Result<Outcome> measure_context(int64_t size) {
+    NIBBLE_TRY(shape, shape_of(size));
     Point point{.sweep = Sweep::context,
                 .size = size,
                 .requests = options_.requests,
                 .max_tokens = options_.max_tokens,
-                .words = sizes_.words(size)};
+                .shape = shape};
     NIBBLE_TRY(cold, measure(point));
     if (cold.failure.code() == Code::invalid_argument) uncount(Sweep::context, size);  // no speed, but a limit
     if (cold.answered == 0 || cut(cold, size)) return cold;
@@ -330,19 +383,21 @@ class Measurement {
   }
 
   Status sweep_clients() {
+    NIBBLE_TRY(shape, shape_of(short_prompt()));
     for (const int64_t clients : options_.clients) {
       NIBBLE_RETURN_IF_ERROR(measure({.sweep = Sweep::concurrency,
                                       .size = clients,
                                       .requests = requests_of(clients),
                                       .clients = clients,
                                       .max_tokens = options_.max_tokens,
-                                      .words = sizes_.words(short_prompt())})
+                                      .shape = shape})
                                  .status());
     }
     return {};
   }
 
   Status sweep_outputs() {
+    NIBBLE_TRY(shape, shape_of(short_prompt()));
     double token_s = 0;  // of the replies so far
     for (const int64_t tokens : options_.outputs) {
       if (const double expected_s = token_s * static_cast<double>(tokens); too_slow(expected_s)) {
@@ -356,7 +411,7 @@ class Measurement {
                                    .size = tokens,
                                    .requests = options_.requests,
                                    .max_tokens = tokens,
-                                   .words = sizes_.words(short_prompt())}));
+                                   .shape = shape}));
       if (outcome.answered > 0) token_s = outcome.mean_s / static_cast<double>(tokens);
     }
     return {};
@@ -368,6 +423,8 @@ class Measurement {
   ChatEndpoint endpoint_;
   std::vector<int64_t> contexts_ = options_.contexts;
   PromptSizes sizes_;
+  bool tokenizes_ = false;                 // the server counts prompts without reading them
+  std::map<int64_t, PromptShape> shapes_;  // by tokens
   Stopwatch watch_;
   uint64_t done_ = 0, total_ = 0;
 };

@@ -15,7 +15,7 @@ namespace {
 
 using std::chrono::microseconds;
 
-// Has a token for each word, and as many in a reply as it may have.
+// Has a token for each word or byte, and as many in a reply as it may have.
 class SpeedServer {
  public:
   struct Behaviour {
@@ -23,6 +23,8 @@ class SpeedServer {
     int64_t context = 100'000;            // a longer prompt is refused
     int64_t reads = 100'000;              // of a longer prompt only so many tokens are read
     bool counts = true;                   // usage and timings
+    bool bytes = false;                   // tokens are bytes
+    bool tokenizes = true;                // has /tokenize
     int dies_after = 1'000'000;           // requests, then 500 for everything
     int fails_at = -1;                    // this one alone is a 500
     std::function<void(int)> asked = {};  // before each is answered
@@ -55,9 +57,13 @@ class SpeedServer {
   using LoopbackRequest = test::LoopbackRequest;
   using LoopbackConnection = test::LoopbackConnection;
 
-  static int64_t words(const Json& messages) {
+  int64_t tokens(const Json& messages) const {
     int64_t count = 0;
     for (const Json& message : messages) {
+      if (behaviour_.bytes) {
+        count += static_cast<int64_t>(message["content"].get_ref<const std::string&>().size());
+        continue;
+      }
       bool inside = false;
       for (const char c : message["content"].get<std::string>()) {
         const bool blank = c == ' ' || c == '\n';
@@ -69,6 +75,11 @@ class SpeedServer {
   }
 
   void answer(const LoopbackRequest& request, LoopbackConnection& connection) {
+    if (request.head.find("POST /tokenize ") == 0) {
+      if (!behaviour_.tokenizes) return connection.reply(404, R"({"error":{"message":"no such path"}})");
+      const int64_t count = tokens(parse_json(request.body, "request").value()["messages"]);
+      return connection.reply(200, dump({{"count", std::min(count, behaviour_.reads)}}));
+    }
     const bool chat = request.head.find("POST") == 0;
     const int number = chat ? asked_++ : static_cast<int>(asked_);
     if (number >= behaviour_.dies_after || (chat && number == behaviour_.fails_at)) {
@@ -88,19 +99,19 @@ class SpeedServer {
       bodies_.push_back(body);
     }
     if (behaviour_.asked) behaviour_.asked(number);
-    const int64_t prompt = words(body["messages"]);
+    const int64_t prompt = tokens(body["messages"]);
     if (prompt > behaviour_.context) return connection.reply(400, R"({"error":{"message":"it is too long"}})");
     std::this_thread::sleep_for(microseconds(static_cast<int64_t>(1e3 * behaviour_.first_ms(body["messages"]))));
-    const auto tokens = body["max_tokens"].get<int64_t>();
+    const auto most = body["max_tokens"].get<int64_t>();
     std::string text = std::string(test::kStreamHead);
-    for (int64_t i = 0; i < tokens; ++i) {
+    for (int64_t i = 0; i < most; ++i) {
       text += "data: " + dump({{"choices", {{{"delta", {{"content", "a "}}}}}}}) + "\n\n";
     }
     text += "data: " + dump({{"choices", {{{"delta", Json::object()}, {"finish_reason", "length"}}}}}) + "\n\n";
     if (behaviour_.counts) {
       text += "data: " +
               dump({{"choices", Json::array()},
-                    {"usage", {{"prompt_tokens", std::min(prompt, behaviour_.reads)}, {"completion_tokens", tokens}}},
+                    {"usage", {{"prompt_tokens", std::min(prompt, behaviour_.reads)}, {"completion_tokens", most}}},
                     {"timings", {{"prompt_ms", 12.5}, {"predicted_per_second", 40}}}}) +
               "\n\n";
     }
@@ -231,6 +242,25 @@ TEST(SpeedBench, ColdPromptsShareNothingAndWarmOnesAllButTheirLastLine) {
   EXPECT_FALSE(cold.contains(*warm.begin()));
   EXPECT_EQ(ask(1), bodies);
   EXPECT_NE(ask(2), bodies);
+}
+
+// Words of several tokens miss a size, and digits make up for it: by a route that counts, or by replies of one token.
+TEST(SpeedBench, PromptsHaveTheTokensThatWereAsked) {
+  for (const bool tokenizes : {true, false}) {
+    SpeedServer server({.bytes = true, .tokenizes = tokenizes});
+    SpeedOptions options = server.options();
+    options.sweeps = {Sweep::context};
+    options.contexts = {128, 129, 130, 131, 1000};
+    SpeedRun run;
+    ASSERT_TRUE(run_speed_bench(options, run).ok());
+    int64_t checked = 0;
+    for (const SpeedRecord& record : run.records) {
+      if (!record.counted) continue;
+      EXPECT_EQ(record.said.usage.prompt_tokens, record.size) << record.warm;
+      ++checked;
+    }
+    EXPECT_EQ(checked, 30);
+  }
 }
 
 TEST(SpeedBench, AServerThatDiesEndsTheRun) {

@@ -46,14 +46,11 @@ constexpr std::array<std::string_view, 20> kVoiceLines = {
     "Thank you. How would you sum up our talk?",
 };
 
-std::string_view word(Rng& rng) {
-  return kWords[rng.below(static_cast<uint32_t>(kWords.size()))];
-}
-
-// A line that no other prefix of this seed has.
-std::string first_line(uint64_t seed, uint64_t prefix) {
+// A line that no other prefix of this seed has. Digits, as tokenizers make the same number of tokens of any as many.
+std::string first_line(uint64_t seed, uint64_t prefix, int64_t more_digits = 0) {
   const auto bits = philox(seed, 0, ~prefix);
-  return fmt::format("{:08x}{:08x} is the number of this note.\n", bits[0], bits[1]);
+  const uint64_t number = (static_cast<uint64_t>(bits[0]) << 32 | bits[1]) % 1'000'000'000'000;
+  return fmt::format("Note {:012}{}.\n", number, std::string(static_cast<size_t>(more_digits), '7'));
 }
 
 }  // namespace
@@ -71,18 +68,24 @@ int64_t PromptSizes::words(int64_t tokens) const {
   return std::max<int64_t>(1, std::llround((static_cast<double>(tokens) - base) / per_word));
 }
 
-Json sized_messages(uint64_t seed, uint64_t prefix, uint64_t number, int64_t words) {
-  Rng rng(seed, prefix);
-  std::string text = first_line(seed, prefix);
-  for (int64_t i = 0; i < words; ++i) {
-    text += word(rng);
-    text += i + 1 == words || (i + 1) % kWordsALine == 0 ? ".\n" : " ";
+PromptShape PromptSizes::nearer(PromptShape shape, int64_t missing) const {
+  const int64_t digits = shape.digits + missing;  // if no word changes
+  if (digits >= 0 && static_cast<double>(digits) <= 3 * per_word) return {shape.words, digits};
+  // Some digits stay, to make up for words that are longer or shorter than most.
+  const double words = std::floor(static_cast<double>(digits) / per_word) - 1;
+  if (shape.words + static_cast<int64_t>(words) < 1) return {1, 0};
+  return {shape.words + static_cast<int64_t>(words), std::llround(static_cast<double>(digits) - words * per_word)};
+}
+
+Json sized_messages(uint64_t seed, uint64_t prefix, uint64_t number, const PromptShape& shape) {
+  Rng rng(seed);
+  std::string text = first_line(seed, prefix, shape.digits);
+  for (int64_t i = 0; i < shape.words; ++i) {
+    text += kWords[rng.below(static_cast<uint32_t>(kWords.size()))];
+    text += i + 1 == shape.words ? "." : (i + 1) % kWordsALine == 0 ? ".\n" : " ";
   }
-  Rng last(seed, ~number);
-  const std::string_view a = word(last), b = word(last);
   return {{{"role", "system"}, {"content", std::move(text)}},
-          {{"role", "user"},
-           {"content", fmt::format("Story {}: tell me a very long one about the {} and the {}.", number, a, b)}}};
+          {{"role", "user"}, {"content", fmt::format("Story {:06}: tell me a very long one.", number)}}};
 }
 
 Json voice_system_message(uint64_t seed, uint64_t conversation) {

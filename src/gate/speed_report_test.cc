@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "gate/chat_stream.h"
 #include "gate/speed_html.h"
 #include "gate/speed_prompts.h"
 #include "tests/support/temporary_folder.h"
@@ -187,9 +188,20 @@ TEST(SpeedPrompts, LieOnALineThroughTwoCounts) {
   EXPECT_FALSE(PromptSizes::through(60, 50, 240, 50).measured);  // a server that cuts
 }
 
+TEST(SpeedPrompts, ComeNearerByWordsOrDigits) {
+  const PromptSizes sizes = PromptSizes::through(60, 400, 240, 1480);  // 6 tokens a word
+  EXPECT_EQ(sizes.nearer({10, 0}, 7), (PromptShape{10, 7}));
+  EXPECT_EQ(sizes.nearer({10, 7}, -3), (PromptShape{10, 4}));
+  EXPECT_EQ(sizes.nearer({10, 0}, -1), (PromptShape{8, 11}));
+  EXPECT_EQ(sizes.nearer({10, 4}, 33), (PromptShape{15, 7}));
+  EXPECT_EQ(sizes.nearer({2, 0}, -60), (PromptShape{1, 0}));
+}
+
 TEST(SpeedPrompts, ShareAPrefixOrNothing) {
-  const Json a = sized_messages(1, 5, 1, 30), again = sized_messages(1, 5, 1, 30), b = sized_messages(1, 5, 2, 30),
-             other = sized_messages(1, 6, 1, 30), seed = sized_messages(2, 5, 1, 30);
+  const PromptShape shape{30};
+  const Json a = sized_messages(1, 5, 1, shape), again = sized_messages(1, 5, 1, shape),
+             b = sized_messages(1, 5, 2, shape), other = sized_messages(1, 6, 1, shape),
+             seed = sized_messages(2, 5, 1, shape);
   EXPECT_EQ(a, again);
   EXPECT_EQ(a[0], b[0]);
   EXPECT_NE(a[1], b[1]);
@@ -199,6 +211,8 @@ TEST(SpeedPrompts, ShareAPrefixOrNothing) {
   };
   EXPECT_NE(first_line(a), first_line(other));
   EXPECT_NE(first_line(a), first_line(seed));
+  EXPECT_EQ(dump(a).size(), dump(other).size());
+  EXPECT_EQ(dump(sized_messages(1, 5, 1, {30, 4})).size(), dump(a).size() + 4);
   EXPECT_EQ(voice_line(1), voice_line(21));
 }
 
