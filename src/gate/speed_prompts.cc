@@ -70,14 +70,11 @@ int64_t PromptSizes::words(int64_t tokens) const {
 
 PromptShape PromptSizes::nearer(PromptShape shape, int64_t missing) const {
   const int64_t digits = shape.digits + missing;  // if no word changes
-  if (digits >= 0 && static_cast<double>(digits) <= 2 * per_word) {
-    shape.digits = digits;
-    return shape;
-  }
-  const double words = std::floor(static_cast<double>(digits) / per_word);
-  shape.words = std::max<int64_t>(1, shape.words + static_cast<int64_t>(words));
-  shape.digits = std::llround(static_cast<double>(digits) - words * per_word);
-  return shape;
+  if (digits >= 0 && static_cast<double>(digits) <= 3 * per_word) return {shape.words, digits};
+  // Some digits stay, to make up for words that are longer or shorter than most.
+  const double words = std::floor(static_cast<double>(digits) / per_word) - 1;
+  if (shape.words + static_cast<int64_t>(words) < 1) return {1, 0};
+  return {shape.words + static_cast<int64_t>(words), std::llround(static_cast<double>(digits) - words * per_word)};
 }
 
 Json sized_messages(uint64_t seed, uint64_t prefix, uint64_t number, const PromptShape& shape) {

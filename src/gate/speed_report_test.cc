@@ -192,9 +192,9 @@ TEST(SpeedPrompts, ComeNearerByWordsOrDigits) {
   const PromptSizes sizes = PromptSizes::through(60, 400, 240, 1480);  // 6 tokens a word
   EXPECT_EQ(sizes.nearer({10, 0}, 7), (PromptShape{10, 7}));
   EXPECT_EQ(sizes.nearer({10, 7}, -3), (PromptShape{10, 4}));
-  EXPECT_EQ(sizes.nearer({10, 0}, -1), (PromptShape{9, 5}));
-  EXPECT_EQ(sizes.nearer({10, 4}, 33), (PromptShape{16, 1}));
-  EXPECT_EQ(sizes.nearer({2, 0}, -60).words, 1);
+  EXPECT_EQ(sizes.nearer({10, 0}, -1), (PromptShape{8, 11}));
+  EXPECT_EQ(sizes.nearer({10, 4}, 33), (PromptShape{15, 7}));
+  EXPECT_EQ(sizes.nearer({2, 0}, -60), (PromptShape{1, 0}));
 }
 
 TEST(SpeedPrompts, ShareAPrefixOrNothing) {
