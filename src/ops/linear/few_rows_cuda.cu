@@ -116,6 +116,9 @@ __device__ void run(const FewRows& p, const FewRowsGroup& group, __nv_bfloat16* 
       if (d < own) here[r].load(d * kWarps, ahead[d][r]);
     }
   }
+  if constexpr (kTiles == 1 && kColumns > 1 && requires { here[0].ask(0); }) {
+    for (int c = kAhead; c < own; ++c) here[0].ask(c * kWarps);
+  }
   if (p.T <= kEarlyRows) let_successor_start();
   wait_for_predecessor();
   if (p.T > kEarlyRows) let_successor_start();

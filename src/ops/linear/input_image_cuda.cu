@@ -23,6 +23,7 @@ __global__ void __launch_bounds__(256) arrange(const __nv_bfloat16* x, int T, in
   __shared__ alignas(16) uint8_t tile[kUnitBytes];
   const int unit = static_cast<int>(blockIdx.x), first = static_cast<int>(blockIdx.y) * kTokens;
   wait_for_predecessor();
+  let_successor_start();  // at once: the weights of the product come meanwhile
   for (int i = threadIdx.x; i < kTokens * 8; i += 256) {
     const int row = i / 8, k = i % 8 * 8, column = unit * kUnitColumns + k;
     uint4 v{};
@@ -37,7 +38,6 @@ __global__ void __launch_bounds__(256) arrange(const __nv_bfloat16* x, int T, in
           words[w];
     }
   }
-  let_successor_start();
   __syncthreads();
   uint8_t* to = image + (static_cast<int64_t>(blockIdx.y) * units + unit) * kUnitBytes;
   for (int i = threadIdx.x; i < kUnitBytes / 16; i += 256) {

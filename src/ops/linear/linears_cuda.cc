@@ -12,21 +12,27 @@ bool is_nvfp4(const LinearOutput& o) {
   return o.weight->format == WeightFormat::nvfp4;
 }
 
+/// Of outputs that are all NVFP4, or none of them. A few rows of weights (in_proj_a and in_proj_b) do not fill large
+/// tiles.
+void products_of_run(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
+  constexpr int64_t kSmallRows = 256;
+  int64_t rows = 0;
+  for (const LinearOutput& o : outputs) rows += o.weight->out;
+  const int64_t T = x.dim(0);
+  if (is_nvfp4(outputs[0]) && T > kNarrowRows && T <= kWideRows) return wide_rows_cuda(cx, x, outputs, swiglu);
+  if (T <= kFewRows || rows <= kSmallRows) return few_rows_cuda(cx, x, outputs, swiglu);
+  many_rows_cuda(cx, x, outputs, swiglu);
+}
+
 /// Of weights that take their inputs as they are.
 void plain_products(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
-  const int64_t T = x.dim(0);
-  const bool warpgroups = has_warpgroup_products(cx.device);
-  if (warpgroups && T > kNarrowRows && T <= kWideRows && std::ranges::any_of(outputs, is_nvfp4)) {
-    // Outputs of other formats beside NVFP4 are small.
-    for (auto begin = outputs.begin(), end = begin; begin != outputs.end(); begin = end) {
-      const bool wide = is_nvfp4(*begin);
-      end = std::find_if(begin, outputs.end(), [&](const LinearOutput& o) { return is_nvfp4(o) != wide; });
-      (wide ? wide_rows_cuda : few_rows_cuda)(cx, x, {begin, end}, swiglu);
-    }
-    return;
+  // Up to kNarrowRows all formats share a launch.
+  if (x.dim(0) <= kNarrowRows || !has_warpgroup_products(cx.device)) return few_rows_cuda(cx, x, outputs, swiglu);
+  for (auto begin = outputs.begin(), end = begin; begin != outputs.end(); begin = end) {
+    const bool packed = is_nvfp4(*begin);
+    end = std::find_if(begin, outputs.end(), [&](const LinearOutput& o) { return is_nvfp4(o) != packed; });
+    products_of_run(cx, x, {begin, end}, swiglu);
   }
-  if (T <= kFewRows || !warpgroups) return few_rows_cuda(cx, x, outputs, swiglu);
-  many_rows_cuda(cx, x, outputs, swiglu);
 }
 
 /// Outputs in a row whose inputs are treated alike go together; what is treated not at all is one such row.

@@ -5,7 +5,6 @@
 // A block makes 2 * kTiles * 64 rows of y^T for 128 rows of x: two warpgroups of kTiles * 64 rows of the weight each,
 // and a warp that feeds them. For SwiGLU the tiles of a warpgroup are the same 64 rows of gate and of up.
 #include <algorithm>
-#include <type_traits>
 
 #include "ops/linear/device_weight.cuh"
 #include "ops/linear/fragment_source.cuh"
@@ -27,19 +26,13 @@ constexpr int kStageBytes = 2 * kUnitBytes;  // of a pair
 
 struct Output {
   DeviceWeight weight;
-  int first_block;  // of all outputs' rows
+  int first_block;
   void* y;
   bool y_is_bf16;
 };
-/// The outputs of one weight format, and where its items end.
-struct Group {
-  WeightFormat format;
-  int first_output, outputs, end;
-};
 struct ManyRows {
   Output outputs[kMaxOutputs];
-  Group groups[kMaxOutputs];
-  int group_count;
+  int count;
   const uint8_t* image;  // [token tiles][units][128 rows][128 bytes]
   int T, pairs, items;
 };
@@ -62,13 +55,12 @@ struct Item {
   const Output* out;
   int first_row, token_tile;
 
-  __device__ Item(const ManyRows& p, const Group& group, int index) {
+  __device__ Item(const ManyRows& p, int index) {
     const int tokens = (p.T + kTokens - 1) / kTokens, block = index / tokens;
     token_tile = index % tokens;
-    out = p.outputs + group.first_output;
+    out = p.outputs;
     if constexpr (!kSwiglu) {
-      const Output* last = out + group.outputs - 1;
-      while (out < last && block >= out[1].first_block) ++out;
+      while (out + 1 < p.outputs + p.count && block >= out[1].first_block) ++out;
     }
     first_row = (block - out->first_block) * kRows;
   }
@@ -205,17 +197,16 @@ __device__ inline void finish(const DeviceWeight& w, int row, float (&y)[64]) {
   for (int i = 0; i < 64; ++i) y[i] *= i % 4 < 2 ? low : high;
 }
 
-/// The items of a group that are this block's; `index` goes on behind them.
-template <class Source, int kTiles, bool kSwiglu, class Shared>
-__device__ void run(const ManyRows& p, const Group& formats, int& index, int& count, Shared& s) {
+template <class Source, int kTiles, bool kSwiglu>
+__device__ void run(const ManyRows& p, Shared<kTiles, kSwiglu>& s) {
   using Work = Item<kTiles, kSwiglu>;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = warp / 4;
   const int own_row = warp % 4 * 16;
   typename Source::Chunk next[kTiles];
   Source sources[kTiles];
-  const auto seek = [&](int at) {
-    if (at >= formats.end) return;
-    const Work work(p, formats, at);
+  const auto seek = [&](int index) {
+    if (index >= p.items) return;
+    const Work work(p, index);
 #pragma unroll
     for (int m = 0; m < kTiles; ++m) {
       const DeviceWeight& w = work.weight(m);
@@ -226,11 +217,12 @@ __device__ void run(const ManyRows& p, const Group& formats, int& index, int& co
   };
   const int columns = p.outputs[0].weight.columns, chunk_columns = Source::kUnits * kUnitColumns;
   const int chunks = (columns + chunk_columns - 1) / chunk_columns;
-  seek(index);
+  int count = 0;
+  seek(static_cast<int>(blockIdx.x));
   wait_for_predecessor();
   let_successor_start();
-  for (; index < formats.end; index += static_cast<int>(gridDim.x)) {
-    const Work work(p, formats, index);
+  for (int index = static_cast<int>(blockIdx.x); index < p.items; index += static_cast<int>(gridDim.x)) {
+    const Work work(p, index);
     const int first_token = work.token_tile * kTokens;
     float sums[kTiles][64] = {};
     multiply<Source, kTiles>(p, sources, chunks, next, s, lane, count, sums);
@@ -259,7 +251,6 @@ __device__ void run(const ManyRows& p, const Group& formats, int& index, int& co
 
 #endif
 
-/// Source is the first group's. Other groups, of a few rows each, which would not fill a launch, go along with NVFP4.
 template <class Source, int kTiles, bool kSwiglu>
 __global__ void __launch_bounds__(kThreads, 1) many_rows(const __grid_constant__ ManyRows p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -282,17 +273,7 @@ __global__ void __launch_bounds__(kThreads, 1) many_rows(const __grid_constant__
     }
   } else {
     hopper::take_registers<240>();
-    int index = static_cast<int>(blockIdx.x), count = 0;
-    run<Source, kTiles, kSwiglu>(p, p.groups[0], index, count, s);
-    if constexpr (std::is_same_v<Source, Nvfp4Source> && !kSwiglu) {
-      for (int i = 1; i < p.group_count; ++i) {
-        if (p.groups[i].format == WeightFormat::fp8) {
-          run<Fp8Source, 1, false>(p, p.groups[i], index, count, s);
-        } else {
-          run<Bf16Source, 1, false>(p, p.groups[i], index, count, s);
-        }
-      }
-    }
+    run<Source, kTiles, kSwiglu>(p, s);
   }
 #endif
 }
@@ -300,18 +281,12 @@ __global__ void __launch_bounds__(kThreads, 1) many_rows(const __grid_constant__
 template <class Source, int kTiles, bool kSwiglu>
 void launch_many(Context& cx, ManyRows& p) {
   constexpr int kRows = kBlockRows<kTiles, kSwiglu>;
-  const int tokens = (p.T + kTokens - 1) / kTokens;
   int blocks = 0;
-  for (int i = 0; i < p.group_count; ++i) {
-    Group& group = p.groups[i];
-    const int rows = i == 0 ? kRows : kBlockRows<1, false>;
-    for (int o = group.first_output; o < group.first_output + (kSwiglu ? 1 : group.outputs); ++o) {
-      p.outputs[o].first_block = blocks;
-      blocks += (p.outputs[o].weight.rows + rows - 1) / rows;
-    }
-    group.end = blocks * tokens;
+  for (int i = 0; i < (kSwiglu ? 1 : p.count); ++i) {
+    p.outputs[i].first_block = blocks;
+    blocks += (p.outputs[i].weight.rows + kRows - 1) / kRows;
   }
-  p.items = blocks * tokens;
+  p.items = blocks * ((p.T + kTokens - 1) / kTokens);
   const int most = multiprocessors(cx.device), turns = (p.items + most - 1) / most;
   launch(cx, "linears", many_rows<Source, kTiles, kSwiglu>, dim3(static_cast<unsigned>((p.items + turns - 1) / turns)),
          dim3(kThreads), shared_bytes(kRows), p);
@@ -321,7 +296,7 @@ template <class Source>
 void choose_tiles(Context& cx, ManyRows& p, bool swiglu) {
   if (swiglu) return launch_many<Source, 2, true>(cx, p);
   int64_t blocks = 0;
-  for (int i = 0; i < p.groups[0].outputs; ++i) blocks += (p.outputs[i].weight.rows + 255) / 256;
+  for (int i = 0; i < p.count; ++i) blocks += (p.outputs[i].weight.rows + 255) / 256;
   // Tall blocks read the inputs less often; low ones fill the GPU when there are few.
   if (blocks * ((p.T + kTokens - 1) / kTokens) >= multiprocessors(cx.device)) {
     launch_many<Source, 2, false>(cx, p);
@@ -335,23 +310,18 @@ void choose_tiles(Context& cx, ManyRows& p, bool swiglu) {
 void many_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
   const Arena::Scope scope(cx.arena);
   const Tensor image = arrange_inputs(cx, x, kTokens);
-  // A launch for NVFP4 outputs and those of other formats behind them, or for a run of outputs of another format.
-  for (size_t begin = 0, i = 0; begin < outputs.size(); begin = i) {
+  // A launch for each run of outputs of one format.
+  for (size_t begin = 0, end = 0; begin < outputs.size(); begin = end) {
     ManyRows p{};
     p.image = image.u8();
     p.T = static_cast<int>(x.dim(0));
     p.pairs = static_cast<int>(pairs_of(x.dim(1)));
-    const WeightFormat first = outputs[begin].weight->format;
-    for (i = begin; i < outputs.size(); ++i) {
-      const LinearOutput& o = outputs[i];
-      const WeightFormat format = o.weight->format;
-      if (first == WeightFormat::nvfp4 ? format == first && p.group_count > 1 : format != first) break;
-      const auto place = static_cast<int>(i - begin);
-      if (place == 0 || format != outputs[i - 1].weight->format) p.groups[p.group_count++] = {format, place, 0, 0};
-      ++p.groups[p.group_count - 1].outputs;
-      p.outputs[place] = {device_weight(*o.weight), 0, o.y.raw(), o.y.dtype() == DType::bf16};
+    const WeightFormat format = outputs[begin].weight->format;
+    for (end = begin; end < outputs.size() && outputs[end].weight->format == format; ++end) {
+      const LinearOutput& o = outputs[end];
+      p.outputs[p.count++] = {device_weight(*o.weight), 0, o.y.raw(), o.y.dtype() == DType::bf16};
     }
-    switch (first) {
+    switch (format) {
       case WeightFormat::nvfp4:
         choose_tiles<Nvfp4Source>(cx, p, swiglu);
         break;
