@@ -14,10 +14,10 @@
 namespace nibble::gate {
 
 struct DeviceBenchOptions {
-  std::vector<int64_t> prompts = {128, 512, 2048, 8192};  // lengths that are read
-  std::vector<int64_t> depths = {128, 2048, 16384};       // tokens before those that are spoken by one sequence
-  std::vector<int64_t> batches = {8, 64};                 // sequences that speak at once
-  int64_t batch_depth = 2048;                             // and the tokens before each of theirs
+  std::vector<int64_t> prompts = {128, 512, 2048, 8192, 32768};  // lengths that are read
+  std::vector<int64_t> depths = {128, 2048, 16384, 65536};       // tokens before those that are spoken by one sequence
+  std::vector<int64_t> batches = {1, 4, 8, 16, 64};              // sequences that speak at once
+  int64_t batch_depth = 2048;                                    // and the tokens before each of theirs
   int64_t decode_tokens = 64;
   int repeats = 5;                        // the median counts
   std::vector<int64_t> sampled = {1, 8};  // sequences that sample, at batch_depth

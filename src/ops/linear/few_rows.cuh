@@ -101,14 +101,13 @@ struct FewRows {
   FewRowsGroup groups[kMaxOutputs];
   int group_count;
   const __nv_bfloat16* x;  // [T,columns]
-  int T, pieces;           // of kFewRows rows
+  int T, pieces = 1;       // of x, one item after the other for the same weights
 };
 
 inline FewRows few_rows_of(const Tensor& x, std::span<const LinearOutput> outputs) {
   FewRows p{};
   p.x = static_cast<const __nv_bfloat16*>(x.raw());
   p.T = static_cast<int>(x.dim(0));
-  p.pieces = static_cast<int>((x.dim(0) + kFewRows - 1) / kFewRows);
   for (size_t i = 0; i < outputs.size(); ++i) {
     const Linear& w = *outputs[i].weight;
     if (i == 0 || w.format != outputs[i - 1].weight->format) {

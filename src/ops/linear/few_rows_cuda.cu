@@ -1,7 +1,7 @@
-// Products with up to 64 rows of inputs, and, where no warpgroups multiply, with any number in pieces of 64: every
-// weight is read once per piece, as the A operand of 16x8x16 products whose columns are rows of x. Eight warps share
-// the 16 (or more) rows of an item, each a slice of its columns; their sums meet in shared memory in the order of the
-// slices. Neither the slices nor any order of addition depends on T.
+// Products with up to 64 rows of inputs, and with any number in pieces of as many where no warpgroups multiply or a
+// weight has few rows: every weight is read once per piece, as the A operand of 16x8x16 products whose columns are rows
+// of x. Eight warps share the 16 (or more) rows of an item, each a slice of its columns; their sums meet in shared
+// memory in the order of the slices. Neither the slices nor any order of addition depends on T.
 //
 // The pieces of a tile are neighbours among the items, so that its weights come from memory once. Blocks stay and go
 // from item to item, so that the weights of the next are on their way while one is finished. NVFP4 weights with up to
@@ -23,11 +23,8 @@ struct Item {
   int first_tile, first_row;  // of the weight, of x
 
   __device__ Item(const FewRows& p, const FewRowsGroup& group, int index) {
-    first_row = 0;
-    if constexpr (kColumns * 8 == kFewRows) {
-      first_row = index % p.pieces * kFewRows;
-      index /= p.pieces;
-    }
+    first_row = index % p.pieces * (kColumns * 8);
+    index /= p.pieces;
     out = &p.outputs[group.first_output];
     if constexpr (!kSwiglu) {
       const FewRowsOutput* last = out + group.outputs - 1;
@@ -116,7 +113,7 @@ __device__ void run(const FewRows& p, const FewRowsGroup& group, __nv_bfloat16* 
       if (d < own) here[r].load(d * kWarps, ahead[d][r]);
     }
   }
-  if constexpr (kTiles == 1 && kColumns > 1 && requires { here[0].ask(0); }) {
+  if constexpr (kTiles == 1 && kColumns == 2 && requires { here[0].ask(0); }) {
     for (int c = kAhead; c < own; ++c) here[0].ask(c * kWarps);
   }
   if (p.T <= kEarlyRows) let_successor_start();
@@ -180,6 +177,7 @@ __global__ void __launch_bounds__(kWarps * 32, kBlocks) few_rows(const __grid_co
 
 template <int kTiles, int kColumns, bool kSwiglu, int kAhead, int kBlocks, bool kShared = false>
 void launch_few(Context& cx, FewRows& p) {
+  p.pieces = (p.T + kColumns * 8 - 1) / (kColumns * 8);
   const unsigned blocks = deal_items(p, kSwiglu ? kTiles / 2 : kTiles, kSwiglu, multiprocessors(cx.device) * kBlocks);
   launch(cx, "linears", few_rows<kTiles, kColumns, kSwiglu, kAhead, kBlocks, kShared>, dim3(blocks), dim3(kWarps * 32),
          kShared ? input_bytes(p.T, p.outputs[0].weight.columns) : 0, p);
@@ -205,10 +203,10 @@ void few_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> o
   if (inputs_fit) return launch_few<1, 1, false, 4, 2, true>(cx, p);
   if (p.T <= 8) return launch_few<1, 1, false, 4, 2>(cx, p);
   if (p.T <= 16) return launch_few<2, 2, false, 2, 2>(cx, p);
-  // Small outputs would leave multiprocessors idle: a tile per block, and many loads at a time.
+  // Small outputs would leave multiprocessors idle: a tile and 16 rows of x per item.
   int64_t tiles = 0;
   for (const LinearOutput& o : outputs) tiles += tiles_of(o.weight->out);
-  if (tiles * p.pieces <= multiprocessors(cx.device)) return launch_few<1, 8, false, 4, 1>(cx, p);
+  if (4 * tiles <= multiprocessors(cx.device)) return launch_few<1, 2, false, 4, 2>(cx, p);
   if (p.T <= 32) return launch_few<2, 4, false, 2, 1>(cx, p);
   return launch_few<2, 8, false, 1, 1>(cx, p);
 }

@@ -182,23 +182,34 @@ __device__ void run_packed(const FewRows& p, const FewRowsGroup& group, uint8_t*
   }
 }
 
-/// Weights of other formats beside NVFP4 ones are few: a chunk at a time, from the L2 cache.
+/// Weights of other formats beside NVFP4 ones are few: two chunks of a warp are on their way, from the L2 cache.
 template <class Source, int kTiles>
 __device__ void run_rows(const FewRows& p, const FewRowsGroup& group, __nv_bfloat16* inputs, Slices<kTiles>& slices) {
+  constexpr int kAhead = 2;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, columns = p.outputs[0].weight.columns;
   const int chunks = (columns + kChunkColumns<Source> - 1) / kChunkColumns<Source>;
+  const int own = (chunks - warp + kWarps - 1) / kWarps;
   Source sources[kTiles];
-  const auto seek = [&](int index) {
+  typename Source::Chunk ahead[kAhead][kTiles];
+  const auto load = [&](int chunk, int d) {
+#pragma unroll
+    for (int r = 0; r < kTiles; ++r) {
+      if (chunk < own) sources[r].load(chunk * kWarps, ahead[d][r]);
+    }
+  };
+  const auto begin = [&](int index) {
     if (index >= group.items) return;
     const Item item(p, group, index, kTiles == 2);
 #pragma unroll
     for (int r = 0; r < kTiles; ++r) {
       sources[r].seek(item.out[r].weight, item.tile, warp, lane);
-      for (int c = 0; warp + c < chunks; c += kWarps) sources[r].ask(c);
+      for (int c = kAhead; c < own; ++c) sources[r].ask(c * kWarps);
     }
+#pragma unroll
+    for (int d = 0; d < kAhead; ++d) load(d, d);
   };
   int index = static_cast<int>(blockIdx.x) - group.first_block, turn = 0;
-  seek(index);
+  begin(index);
   wait_for_predecessor();
   if (p.T > kEarlyRows) let_successor_start();
   copy_inputs(p, columns, inputs);
@@ -206,42 +217,42 @@ __device__ void run_rows(const FewRows& p, const FewRowsGroup& group, __nv_bfloa
   for (; index < group.items; index += group.blocks) {
     float sums[kTiles][1][4] = {};
 #pragma unroll 1
-    for (int c = 0; warp + c < chunks; c += kWarps) {
-      typename Source::Chunk chunk[kTiles];
+    for (int c = 0; c < own; c += kAhead) {
 #pragma unroll
-      for (int r = 0; r < kTiles; ++r) sources[r].load(c, chunk[r]);
-      multiply<Source>(chunk, x + c * kChunkColumns<Source>, kAll, 0, kAll, sums);
+      for (int d = 0; d < kAhead; ++d) {
+        if (c + d >= own) break;
+        multiply<Source>(ahead[d], x + (c + d) * kWarps * kChunkColumns<Source>, kAll, 0, kAll, sums);
+        load(c + d + kAhead, d);
+      }
     }
-    seek(index + group.blocks);
+    begin(index + group.blocks);
     finish<kTiles>(p, Item(p, group, index, kTiles == 2), turn++, sums, slices);
   }
 }
 
-template <int kTiles, int kRing>
+/// kMixed: some weights have another format, which takes more registers.
+template <int kTiles, int kRing, bool kMixed>
 __global__ void __launch_bounds__(kThreads, kBlocks) packed_rows(const __grid_constant__ FewRows p) {
   extern __shared__ __align__(128) uint8_t dynamic[];
   __shared__ Slices<kTiles> slices;
   if (p.T <= kEarlyRows) let_successor_start();
   const FewRowsGroup& group = own_group(p);
   auto* inputs = reinterpret_cast<__nv_bfloat16*>(dynamic + ring_bytes(kTiles, kRing));
-  switch (group.format) {
-    case WeightFormat::nvfp4:
-      return run_packed<kTiles, kRing>(p, group, dynamic, inputs, slices);
-    case WeightFormat::fp8:
-      return run_rows<Fp8Source, kTiles>(p, group, inputs, slices);
-    default:
-      return run_rows<Bf16Source, kTiles>(p, group, inputs, slices);
+  if constexpr (kMixed) {
+    if (group.format == WeightFormat::fp8) return run_rows<Fp8Source, kTiles>(p, group, inputs, slices);
+    if (group.format == WeightFormat::bf16) return run_rows<Bf16Source, kTiles>(p, group, inputs, slices);
   }
+  run_packed<kTiles, kRing>(p, group, dynamic, inputs, slices);
 }
 
 /// False where the ring and the inputs do not fit.
-template <int kTiles, int kRing>
+template <int kTiles, int kRing, bool kMixed>
 bool launch_packed(Context& cx, FewRows& p) {
   const size_t needed = ring_bytes(kTiles, kRing) + input_bytes(p.T, p.outputs[0].weight.columns);
   constexpr size_t kBeside = sizeof(Slices<kTiles>);
   if (needed + kBeside > shared_memory_of_block(cx.device, kBlocks)) return false;
   const unsigned blocks = deal_items(p, 1, kTiles == 2, multiprocessors(cx.device) * kBlocks);
-  launch(cx, "linears", packed_rows<kTiles, kRing>, dim3(blocks), dim3(kThreads),
+  launch(cx, "linears", packed_rows<kTiles, kRing, kMixed>, dim3(blocks), dim3(kThreads),
          std::max(needed, shared_memory_of_block(cx.device, kBlocks + 1) - kBeside + 16), p);
   return true;
 }
@@ -252,8 +263,9 @@ bool packed_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput
   const auto packed = [](const LinearOutput& o) { return o.weight->format == WeightFormat::nvfp4; };
   if (x.dim(0) > kMostRows || std::ranges::none_of(outputs, packed)) return false;
   FewRows p = few_rows_of(x, outputs);
-  if (swiglu) return launch_packed<2, 2>(cx, p);
-  return launch_packed<1, 3>(cx, p) || launch_packed<1, 2>(cx, p);
+  if (swiglu) return launch_packed<2, 2, false>(cx, p);  // gate and up have one format
+  if (p.group_count > 1) return launch_packed<1, 3, true>(cx, p) || launch_packed<1, 2, true>(cx, p);
+  return launch_packed<1, 3, false>(cx, p) || launch_packed<1, 2, false>(cx, p);
 }
 
 }  // namespace nibble::ops
