@@ -113,7 +113,7 @@ __device__ void run(const FewRows& p, const FewRowsGroup& group, __nv_bfloat16* 
       if (d < own) here[r].load(d * kWarps, ahead[d][r]);
     }
   }
-  if constexpr (kTiles == 1 && kColumns == 2 && requires { here[0].ask(0); }) {
+  if constexpr (kTiles == 1 && kColumns > 1 && requires { here[0].ask(0); }) {
     for (int c = kAhead; c < own; ++c) here[0].ask(c * kWarps);
   }
   if (p.T <= kEarlyRows) let_successor_start();
@@ -203,10 +203,13 @@ void few_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> o
   if (inputs_fit) return launch_few<1, 1, false, 4, 2, true>(cx, p);
   if (p.T <= 8) return launch_few<1, 1, false, 4, 2>(cx, p);
   if (p.T <= 16) return launch_few<2, 2, false, 2, 2>(cx, p);
-  // Small outputs would leave multiprocessors idle: a tile and 16 rows of x per item.
+  // Small outputs would leave multiprocessors idle: a tile per item, and few rows of x.
   int64_t tiles = 0;
   for (const LinearOutput& o : outputs) tiles += tiles_of(o.weight->out);
-  if (4 * tiles <= multiprocessors(cx.device)) return launch_few<1, 2, false, 4, 2>(cx, p);
+  if (4 * tiles <= multiprocessors(cx.device)) {
+    if (p.T <= kFewRows) return launch_few<1, 2, false, 4, 2>(cx, p);
+    return launch_few<1, 8, false, 4, 1>(cx, p);
+  }
   if (p.T <= 32) return launch_few<2, 4, false, 2, 1>(cx, p);
   return launch_few<2, 8, false, 1, 1>(cx, p);
 }
