@@ -119,10 +119,11 @@ inline FewRows few_rows_of(const Tensor& x, std::span<const LinearOutput> output
   return p;
 }
 
-/// Counts items of `tiles` tiles (SwiGLU: of gate, and as many of up) and gives each format at most `most` blocks.
-/// Returns the number of all blocks.
+/// Counts items of `tiles` tiles (SwiGLU: of gate, and as many of up) by a piece of x, and deals them to at most `most`
+/// blocks, which are there at the same time: groups behind the first have a block per item, it has the rest. Returns
+/// the number of all blocks.
 inline unsigned deal_items(FewRows& p, int tiles, bool swiglu, int most) {
-  int blocks = 0;
+  int others = 0;
   for (int i = 0; i < p.group_count; ++i) {
     FewRowsGroup& group = p.groups[i];
     group.items = 0;
@@ -132,7 +133,13 @@ inline unsigned deal_items(FewRows& p, int tiles, bool swiglu, int most) {
       group.items += static_cast<int>((tiles_of(out.weight.rows) + tiles - 1) / tiles);
     }
     group.items *= p.pieces;
-    group.blocks = std::min(group.items, most);
+    if (i > 0) others += group.items;
+  }
+  int blocks = 0;
+  for (int i = 0; i < p.group_count; ++i) {
+    FewRowsGroup& group = p.groups[i];
+    const int share = others < most / 2 ? most - (i == 0 ? others : 0) : most / p.group_count;
+    group.blocks = std::min(group.items, share);
     group.first_block = blocks;
     blocks += group.blocks;
   }
