@@ -32,9 +32,9 @@ struct ProjectionOptions {
   std::string reached_source{};
 };
 
-/// 9B, all NVFP4, on an H200 (bench/results/cuda-first.json): what is taken where nothing else is given.
+/// 9B, all NVFP4, on an H200 (bench/results/cuda-h200.json): what is taken where nothing else is given.
 std::vector<ReachedShare> default_reached();
-inline constexpr std::string_view kDefaultReachedSource = "nibble on an H200, 9B NVFP4, bench/results/cuda-first.json";
+inline constexpr std::string_view kDefaultReachedSource = "nibble on an H200, 9B NVFP4, bench/results/cuda-h200.json";
 
 /// The shares of a report that `bench --device cuda --json` wrote. `corrupt` where it is none.
 Result<std::vector<ReachedShare>> reached_shares(const Json& report);
