@@ -203,6 +203,7 @@ void add_bench(CLI::App& app, Action& action) {
   add_train_bench_flags(*command, flags->train);
   add_endpoint_bench_flags(*command, flags->endpoint);
   add_device_bench_flags(*command, flags->device);
+  const CLI::Option* prompts = command->get_option("--prompts");
   add_project_bench_flags(*command, flags->project);
   command->add_flag("--profile", flags->profile,
                     "a table for every point: what each kind of op takes of a prompt and of a step");
@@ -212,6 +213,8 @@ void add_bench(CLI::App& app, Action& action) {
   command->callback([=, &action] {
     // A GPU has other defaults.
     gate::DeviceBenchOptions& device = flags->device.options;
+    flags->device.prompts_asked = prompts->count() > 0;
+    flags->device.depths_asked = depths->count() > 0;
     if (depths->count() > 0) device.depths = flags->options.depths;
     if (decode->count() > 0) device.decode_tokens = flags->options.decode_tokens;
     if (repeats->count() > 0) device.repeats = flags->options.repeats;

@@ -90,8 +90,10 @@ Result<int> bench_device(const DeviceBenchFlags& flags, const checkpoint::Loaded
                          ThreadPool& pool, bool json) {
   NIBBLE_TRY(device, parse_device(flags.device));
   NIBBLE_TRY(plan, engine::empty_plan(device, flags.memory_limit));
+  const gate::DeviceBenchOptions options =
+      gate::fitting(flags.options, model.weights.config, flags.prompts_asked, flags.depths_asked);
   plan.items = {{"weights", model::device_bytes(model.weights)},
-                {"states, scratch and logits", gate::device_bench_bytes(model.weights.config, flags.options)}};
+                {"states, scratch and logits", gate::device_bench_bytes(model.weights.config, options)}};
   if (!json) print_plan(plan);
   NIBBLE_RETURN_IF_ERROR(engine::fits(plan, "fewer --batches, or smaller --depths and --prompts"));
   NIBBLE_TRY(stream, Stream::open(device));
@@ -102,7 +104,7 @@ Result<int> bench_device(const DeviceBenchFlags& flags, const checkpoint::Loaded
   NIBBLE_TRY(weights, model::to_device(cx, model.weights));
   const double upload_s = clock.seconds();
   ProgressBar bar("bench");
-  NIBBLE_TRY(report, gate::device_bench(cx, weights, flags.options, bar.callback()));
+  NIBBLE_TRY(report, gate::device_bench(cx, weights, options, bar.callback()));
   if (json) {
     Json out = report.json();
     out["model"] = what;

@@ -10,6 +10,7 @@ struct DeviceBenchFlags {
   std::string device = "cpu";
   uint64_t memory_limit = 0;
   gate::DeviceBenchOptions options;
+  bool prompts_asked = false, depths_asked = false;
 };
 void add_device_bench_flags(CLI::App& command, DeviceBenchFlags& flags);
 

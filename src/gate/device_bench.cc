@@ -210,6 +210,16 @@ class Bench {
 
 }  // namespace
 
+DeviceBenchOptions fitting(DeviceBenchOptions options, const model::Config& config, bool prompts_asked,
+                           bool depths_asked) {
+  const int64_t most = std::max<int64_t>(config.max_positions - room(options), 1);
+  const auto too_long = [&](int64_t tokens) { return tokens > most; };
+  if (!prompts_asked) std::erase_if(options.prompts, too_long);
+  if (!depths_asked) std::erase_if(options.depths, too_long);
+  options.batch_depth = std::min(options.batch_depth, most);
+  return options;
+}
+
 uint64_t device_bench_bytes(const model::Config& config, const DeviceBenchOptions& options) {
   uint64_t most = 2 * kProbeBytes;
   if (!options.prompts.empty() || !options.depths.empty()) {

@@ -58,6 +58,10 @@ struct DeviceBenchReport {
   Json json() const;
 };
 
+/// What of lengths that nobody asked for the model was trained for; those asked for stay, and are refused later.
+DeviceBenchOptions fitting(DeviceBenchOptions options, const model::Config& config, bool prompts_asked,
+                           bool depths_asked);
+
 /// What the bench reserves on the GPU beside the weights.
 uint64_t device_bench_bytes(const model::Config& config, const DeviceBenchOptions& options);
 
