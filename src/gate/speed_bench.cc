@@ -317,8 +317,9 @@ class Measurement {
   }
 
   bool cut(const Outcome& outcome, int64_t size) const {
-    return sizes_.measured && size > sizes_.base + sizes_.per_word && outcome.prompt_tokens >= 0 &&
-           static_cast<double>(outcome.prompt_tokens) < kLeastRead * static_cast<double>(size);
+    const auto asked = static_cast<double>(size);
+    return sizes_.measured && asked > sizes_.base + sizes_.per_word && outcome.prompt_tokens >= 0 &&
+           static_cast<double>(outcome.prompt_tokens) < kLeastRead * asked;
   }
 
   // Cold, then warm; what it says is of the cold ones.
@@ -366,7 +367,7 @@ class Measurement {
       SpeedRecord record{.sweep = Sweep::conversation, .size = turn, .stream = conversation};
       const auto said = send(endpoint_, request, record);
       if (!said.ok()) {
-        const Status failure = said.status();
+        const Status& failure = said.status();
         if (failure.code() != Code::cancelled) {
           // A conversation that outgrows the server is no failure of it.
           record.counted = failure.code() != Code::invalid_argument;
