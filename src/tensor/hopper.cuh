@@ -8,7 +8,7 @@
 
 namespace nibble::hopper {
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 
 __device__ inline uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
@@ -91,6 +91,7 @@ __device__ inline float4 load_from_block(uint32_t address) {
                : "memory");
   return v;
 }
+
 #endif
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)

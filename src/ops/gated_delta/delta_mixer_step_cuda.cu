@@ -11,16 +11,9 @@ namespace {
 constexpr int kTile = kDeltaStepRows;  // tokens between two exchanges of a cluster
 constexpr int kMaxPartials = 256 / 8;  // sums over 8 columns of a head
 
-/// Says no more than that this block has begun: it orders no memory, which would wait for what is on its way.
-__device__ inline void cluster_begin() {
-  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
-}
 /// Stores into the same place of another block's shared memory.
 __device__ inline void store_at(float* place, int rank, float value) {
-  const auto local = static_cast<uint32_t>(__cvta_generic_to_shared(place));
-  uint32_t remote;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
-  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(remote), "f"(value) : "memory");
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(hopper::address_in_block(place, rank)), "f"(value) : "memory");
 }
 
 /// Dk <= 16 * kRows. grid (slices * Hv/Hk, Hk, sequences), a cluster along x; dynamic shared memory: see step_floats.
@@ -44,7 +37,7 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
     wait_for_predecessor();
     return;
   }
-  cluster_begin();  // others may store into this block
+  hopper::cluster_begin();  // others may store into this block
 
   // S, the convolution's past and its weights come from long before: they travel while the predecessor ends.
   const int group = lane / 2, local = warp * 8 + lane % 2 * 4, column = slice * kColumns + local;
@@ -165,7 +158,7 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
       }
       __syncwarp();
     }
-    if (begin == 0) cluster_wait();
+    if (begin == 0) hopper::cluster_wait();
     float(*const sums)[kMaxPartials] = squares[begin / kTile % 2];
     if (active && lane < n) {
       float sum = 0;
@@ -177,7 +170,7 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
       const int leader = rank - slice;
       for (int peer = leader; peer < leader + slices; ++peer) store_at(&sums[lane][slice * kWarps + warp], peer, sum);
     }
-    cluster_arrive();
+    hopper::cluster_arrive();
     if (active && begin + kTile >= rows) {
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
@@ -187,7 +180,7 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
         }
       }
     }
-    cluster_wait();
+    hopper::cluster_wait();
 
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {

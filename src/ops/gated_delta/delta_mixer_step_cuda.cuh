@@ -4,16 +4,11 @@
 
 #include "ops/gated_delta/delta_mixer_cuda.h"
 #include "ops/gated_delta/gates.h"
+#include "tensor/hopper.cuh"
 #include "tensor/launch_cuda.cuh"
 
 namespace nibble::ops {
 
-__device__ inline void cluster_arrive() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-}
-__device__ inline void cluster_wait() {
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
 /// x / (1 + exp(-x)) and 1 / (1 + exp(-x)) within some 2^-21, without the branches of an exact division. Where the
 /// exponential overflows, the quotient is 0 as it should be.
 __device__ inline float quick_silu(float x) {

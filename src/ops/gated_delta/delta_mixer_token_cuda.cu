@@ -15,34 +15,12 @@ constexpr int kTile = 8 * kSize / 4;  // 8 rows of S in float4
 // Two more between tiles in shared memory: the lanes of a warp, which read 2 of every eighth row, meet no bank twice.
 constexpr int kStride = kTile + 2;
 
-__device__ inline uint32_t shared_address(const void* place) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(place));
-}
 /// One thread asks for S; `arrived` is a barrier that nobody has used.
 __device__ inline void ask_for_state(uint64_t* arrived, float4* S, const float4* state) {
-  const uint32_t barrier = shared_address(arrived);
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "n"(16 * kGroups * kTile)
-               : "memory");
-  for (int i = 0; i < kGroups; ++i) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                     shared_address(S + i * kStride)),
-                 "l"(state + i * kTile), "n"(16 * kTile), "r"(barrier)
-                 : "memory");
-  }
-}
-__device__ inline void wait_for_state(uint64_t* arrived) {
-  uint32_t done = 0;
-  while (!done) {
-    asm volatile(
-        "{\n.reg .pred p;\n"
-        "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], 0;\n"
-        "selp.u32 %0, 1, 0, p;\n}"
-        : "=r"(done)
-        : "r"(shared_address(arrived))
-        : "memory");
-  }
+  hopper::barrier_init(arrived, 1);
+  hopper::barrier_fence();
+  hopper::barrier_expect(arrived, 16 * kGroups * kTile);
+  for (int i = 0; i < kGroups; ++i) hopper::bulk_copy(S + i * kStride, state + i * kTile, 16 * kTile, arrived);
 }
 /// Thread i sends tile i back. What all threads wrote is visible to the copy behind their fence and a barrier.
 __device__ inline void fence_for_copies() {
@@ -50,7 +28,7 @@ __device__ inline void fence_for_copies() {
 }
 __device__ inline void send_tile(float4* state, const float4* S, int i) {
   asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(state + i * kTile),
-               "r"(shared_address(S + i * kStride)), "n"(16 * kTile)
+               "r"(hopper::shared_address(S + i * kStride)), "n"(16 * kTile)
                : "memory");
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
@@ -110,10 +88,10 @@ __global__ void __launch_bounds__(kThreads, 2) delta_token(DeltaMixerArgs m) {
     token.decay = expf(delta_decay(__ldcg(m.a + at * m.heads + head), m.a_log[head], m.dt_bias[head]));
     token.beta = delta_strength(__ldcg(m.b + at * m.heads + head));
   }
-  cluster_arrive();  // has read the past
+  hopper::cluster_arrive();  // has read the past
   __syncthreads();
   if (warp == 0) measure_keys<kSize>(m, k, q, token);
-  if (!fresh) wait_for_state(&arrived);
+  if (!fresh) hopper::barrier_wait(&arrived, 0);
   __syncthreads();
 
   const int group = lane / 2;
@@ -155,7 +133,7 @@ __global__ void __launch_bounds__(kThreads, 2) delta_token(DeltaMixerArgs m) {
     const float2 x = *reinterpret_cast<const float2*>(v + 2 * tid);
     *reinterpret_cast<__nv_bfloat162*>(m.y + out) = gated_pair(m, squares, x, norm, z);
   }
-  cluster_wait();
+  hopper::cluster_wait();
   if (part == 2 || (part < 2 && rank == 0)) {
 #pragma unroll
     for (int j = 0; j < 3; ++j) conv_state[j * m.channels] = past[j];

@@ -80,9 +80,6 @@ __host__ __device__ constexpr size_t input_bytes(int T, int columns) {
 __device__ inline float scaled(const DeviceWeight& w, int row, float sum) {
   return sum * (w.channel_scale == nullptr ? w.factor : w.channel_scale[row]);
 }
-__device__ inline float swiglu_of(float gate, float up) {
-  return gate / (1.0f + __expf(-gate)) * up;
-}
 
 struct FewRowsOutput {
   DeviceWeight weight;
@@ -120,8 +117,8 @@ inline FewRows few_rows_of(const Tensor& x, std::span<const LinearOutput> output
 }
 
 /// Counts items of `tiles` tiles (SwiGLU: of gate, and as many of up) by a piece of x, and deals them to at most `most`
-/// blocks, which are there at the same time: groups behind the first have a block per item, it has the rest. Returns
-/// the number of all blocks.
+/// blocks, so that all are there at the same time: groups behind the first have a block per item and it has the rest,
+/// or all have equal shares where these are many. Returns the number of all blocks.
 inline unsigned deal_items(FewRows& p, int tiles, bool swiglu, int most) {
   int others = 0;
   for (int i = 0; i < p.group_count; ++i) {

@@ -15,6 +15,7 @@ namespace nibble::ops {
 namespace {
 
 constexpr int kWarps = kSlices;
+
 template <int kTiles, int kColumns, bool kSwiglu>
 struct Item {
   static constexpr int kOwn = kSwiglu ? kTiles / 2 : kTiles;  // tiles of one weight

@@ -20,6 +20,10 @@ struct DeviceWeight {
   int rows, columns;
 };
 
+__device__ inline float swiglu_of(float gate, float up) {
+  return gate / (1.0f + __expf(-gate)) * up;
+}
+
 __device__ inline uint4 load_once(const void* p) {
   uint4 v;
   asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0,%1,%2,%3}, [%4];"

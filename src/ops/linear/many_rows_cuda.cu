@@ -232,7 +232,7 @@ __device__ void run(const ManyRows& p, Shared<kTiles, kSwiglu>& s) {
     for (int m = 0; m < kTiles; ++m) finish(work.weight(m), work.row(group, m) + own_row + lane / 4, sums[m]);
     if constexpr (kSwiglu) {
 #pragma unroll
-      for (int i = 0; i < 64; ++i) sums[0][i] = sums[0][i] / (1.0f + __expf(-sums[0][i])) * sums[1][i];
+      for (int i = 0; i < 64; ++i) sums[0][i] = swiglu_of(sums[0][i], sums[1][i]);
     }
     hopper::barrier_of<kMultipliers>();  // the results before have left
 #pragma unroll
