@@ -38,9 +38,8 @@ __device__ inline uint32_t load_once_32(const void* p) {
   return v;
 }
 
-__device__ inline uint32_t multiply_bf16(uint32_t a, uint32_t b) {
-  const __nv_bfloat162 product =
-      __hmul2(*reinterpret_cast<__nv_bfloat162*>(&a), *reinterpret_cast<__nv_bfloat162*>(&b));
+__device__ inline uint32_t multiply_bf16(uint32_t a, __nv_bfloat162 b) {
+  const __nv_bfloat162 product = __hmul2(*reinterpret_cast<__nv_bfloat162*>(&a), b);
   return *reinterpret_cast<const uint32_t*>(&product);
 }
 
@@ -60,20 +59,19 @@ struct Nvfp4Source {
     out.codes[1] = load_once(codes_ + chunk * kPairCodeBytes + 512);
     out.scales = load_once_32(scales_ + chunk * kPairScaleBytes);
   }
-  struct Scales {
-    uint32_t low, high;  // of rows g and g+8
-  };
+  using Scales = __nv_bfloat162;  // of rows g and g+8
   __device__ static Scales unit_scales(const Chunk& chunk, int unit) {
-    return {__byte_perm(chunk.scales, 0, unit == 0 ? 0x4040 : 0x4242) * 16 + 0x76007600,
-            __byte_perm(chunk.scales, 0, unit == 0 ? 0x4141 : 0x4343) * 16 + 0x76007600};
+    const uint32_t both = scales_to_bf16(__byte_perm(chunk.scales, 0, unit == 0 ? 0x4140 : 0x4342));
+    return *reinterpret_cast<const __nv_bfloat162*>(&both);
   }
   __device__ static void operand(const Chunk& chunk, int unit, int step, const Scales& scales, uint32_t (&a)[4]) {
     const uint4& c = chunk.codes[unit];
     codes_to_bf16(step == 0 ? c.x : step == 1 ? c.y : step == 2 ? c.z : c.w, a);
-    a[0] = multiply_bf16(a[0], scales.low);
-    a[1] = multiply_bf16(a[1], scales.high);
-    a[2] = multiply_bf16(a[2], scales.low);
-    a[3] = multiply_bf16(a[3], scales.high);
+    // Multiplications choose a half by themselves.
+    a[0] = multiply_bf16(a[0], __low2bfloat162(scales));
+    a[1] = multiply_bf16(a[1], __high2bfloat162(scales));
+    a[2] = multiply_bf16(a[2], __low2bfloat162(scales));
+    a[3] = multiply_bf16(a[3], __high2bfloat162(scales));
   }
 
  private:
@@ -150,7 +148,7 @@ struct Fp8Source {
   // E4M3's fields moved to those of BF16 are 2^-120 of the number, subnormals too.
   __device__ static uint32_t widen(uint32_t bytes, uint32_t selector) {
     const uint32_t high = __byte_perm(bytes, 0, selector);
-    return multiply_bf16((high & 0x80008000) | (high >> 4 & 0x07F007F0), 0x7B807B80);  // 2^120
+    return multiply_bf16((high & 0x80008000) | (high >> 4 & 0x07F007F0), __float2bfloat162_rn(0x1p120f));
   }
   __device__ static void operand(const Chunk& chunk, int, int step, const Scales&, uint32_t (&a)[4]) {
     const uint4 &l = chunk.low, &h = chunk.high;

@@ -15,8 +15,10 @@
 // columns 2,3; row g+8 columns 2,3), two in each: the first in bits 0..15, the second in bits 16..31. Signs and
 // magnitudes lie where few instructions bring them to their places in BF16, bit 15 and bits 8..6:
 //   register    0        1        2        3
-//   sign        15       12       13       14
-//   magnitude   8..6     5..3     2..0     11..9
+//   sign        15       12       9        14
+//   magnitude   8..6     5..3     2..0     13, 10, 11
+// The last one's bit 13 is that of the magnitude xor the magnitude's lowest: one product brings all four bits to their
+// places, and adds the lowest to the highest.
 // Read as BF16, sign and magnitude there are code * 2^-126. The scale is stored as (e+9) << 3 | m for 2^e (1 + m/8),
 // which covers all 126 E4M3 numbers above zero, subnormals too; shifted by 4 and added to 0x7600 it is BF16 for scale *
 // 2^118. Their product, code * scale * 2^-8, is exact in BF16. A block with scale 0 is stored as zeros under the
@@ -63,13 +65,19 @@ NIBBLE_HD constexpr int64_t scale_place(int64_t row, int64_t column, int64_t pai
 
 /// The bits of `code` in its word.
 NIBBLE_HD constexpr uint32_t place_code(uint32_t code, int reg, int half) {
-  constexpr int kSign[4] = {15, 12, 13, 14}, kMagnitude[4] = {6, 3, 0, 9};
-  return ((code >> 3 & 1) << kSign[reg] | (code & 7) << kMagnitude[reg]) << (16 * half);
+  const uint32_t sign = code >> 3 & 1, magnitude = code & 7, low = code & 1;
+  if (reg == 3)
+    return (sign << 14 | (magnitude >> 2 ^ low) << 13 | low << 11 | (magnitude >> 1 & 1) << 10) << 16 * half;
+  return (sign << 9 | magnitude) << (6 - 3 * reg) << 16 * half;
 }
 NIBBLE_HD constexpr uint8_t take_code(uint32_t word, int reg, int half) {
-  constexpr int kSign[4] = {15, 12, 13, 14}, kMagnitude[4] = {6, 3, 0, 9};
   word >>= 16 * half;
-  return static_cast<uint8_t>((word >> kSign[reg] & 1) << 3 | (word >> kMagnitude[reg] & 7));
+  if (reg == 3) {
+    const uint32_t low = word >> 11 & 1, high = (word >> 13 & 1) ^ low;
+    return static_cast<uint8_t>((word >> 14 & 1) << 3 | high << 2 | (word >> 10 & 1) << 1 | low);
+  }
+  word >>= 6 - 3 * reg;
+  return static_cast<uint8_t>((word >> 9 & 1) << 3 | (word & 7));
 }
 
 /// The stored form of an E4M3 byte above zero, and back. 0 becomes the smallest scale: its codes must be zeros.
@@ -89,16 +97,16 @@ NIBBLE_HD constexpr uint8_t take_scale(uint8_t stored) {
 
 /// The four registers of a word, each two BF16 numbers code * 2^-126.
 NIBBLE_HD inline void codes_to_bf16(uint32_t word, uint32_t (&regs)[4]) {
-  constexpr uint32_t kSign = 0x80008000, kMagnitude = 0x01C001C0;
-  regs[0] = word & (kSign | kMagnitude);
-  regs[1] = word << 3 & (kSign | kMagnitude);
-  // Both shifts, by 2 and by 6, in one product: what they leave elsewhere carries into none of the bits that count.
-  regs[2] = (word & 0x20072007) * 68 & (kSign | kMagnitude);
-  regs[3] = (word << 1 & kSign) | (word >> 3 & kMagnitude);
+  constexpr uint32_t kCode = 0x81C081C0;
+  regs[0] = word & kCode;
+  regs[1] = word << 3 & kCode;
+  regs[2] = word << 6 & kCode;
+  // Bits 9, 8, 6 and 5 by 6, 0, 0 and 2 to the left.
+  regs[3] = (word >> 5 & 0x03600360) * (64 + 4 + 1) & kCode;
 }
-/// A stored scale as two equal BF16 numbers scale * 2^118.
-NIBBLE_HD inline uint32_t scale_to_bf16(uint32_t stored) {
-  return (stored << 16 | stored) * 16 + 0x76007600;
+/// Two stored scales, in bits 0..7 and 16..23, as two BF16 numbers scale * 2^118.
+NIBBLE_HD inline uint32_t scales_to_bf16(uint32_t stored) {
+  return stored * 16 + 0x76007600;
 }
 
 }  // namespace nibble::ops

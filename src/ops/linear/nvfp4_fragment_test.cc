@@ -32,11 +32,12 @@ TEST(Nvfp4Fragment, CodesAndScalesComeBack) {
   uint32_t all = 0;
   for (int reg = 0; reg < 4; ++reg) {
     for (int half = 0; half < 2; ++half) {
-      EXPECT_EQ(all & place_code(15, reg, half), 0u) << "two codes share a bit";
-      all |= place_code(15, reg, half);
+      uint32_t own = 0;
+      for (uint8_t code = 0; code < 16; ++code) own |= place_code(code, reg, half);
+      EXPECT_EQ(all & own, 0u) << "two codes share a bit";
+      all |= own;
       for (uint8_t code = 0; code < 16; ++code) {
-        const uint32_t word = place_code(code, reg, half) | (~place_code(15, reg, half));
-        EXPECT_EQ(take_code(word, reg, half), code);
+        EXPECT_EQ(take_code(place_code(code, reg, half) | ~own, reg, half), code);
       }
     }
   }
@@ -48,14 +49,18 @@ TEST(Nvfp4Fragment, CodesAndScalesComeBack) {
 
 TEST(Nvfp4Fragment, OperandsAreExact) {
   for (int scale = 1; scale <= kE4m3MaxByte; ++scale) {
-    const uint32_t bits = scale_to_bf16(place_scale(static_cast<uint8_t>(scale)));
+    const uint32_t bits = scales_to_bf16(place_scale(static_cast<uint8_t>(scale)) * 0x10001u);
     const double s = e4m3_to_f32(static_cast<uint8_t>(scale));
     ASSERT_EQ(bits >> 16, bits & 0xFFFF);
     ASSERT_EQ(bf16_to_f32(static_cast<uint16_t>(bits)), s * 0x1p118) << scale;
     for (uint8_t code = 0; code < 16; ++code) {
       for (int reg = 0; reg < 4; ++reg) {
         uint32_t regs[4];
-        codes_to_bf16(place_code(code, reg, 0) | place_code(code ^ 8, reg, 1), regs);
+        uint32_t word = place_code(code, reg, 0) | place_code(code ^ 8, reg, 1);
+        for (int other = 0; other < 4; ++other) {  // with all kinds of neighbours
+          if (other != reg) word |= place_code((code + other) & 15, other, 0) | place_code(15 - code, other, 1);
+        }
+        codes_to_bf16(word, regs);
         const double low = bf16_to_f32(static_cast<uint16_t>(regs[reg]));
         const double high = bf16_to_f32(static_cast<uint16_t>(regs[reg] >> 16));
         const double value = static_cast<double>(e2m1_to_f32(code));
