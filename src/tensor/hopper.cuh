@@ -28,7 +28,16 @@ __device__ inline void barrier_expect(uint64_t* barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
                : "memory");
 }
-/// Waits for the end of the phase of this parity.
+/// Whether the phase of this parity has ended.
+__device__ inline bool barrier_passed(uint64_t* barrier, uint32_t parity) {
+  uint32_t done;
+  asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+               : "=r"(done)
+               : "r"(shared_address(barrier)), "r"(parity)
+               : "memory");
+  return done != 0;
+}
+/// Waits for that.
 __device__ inline void barrier_wait(uint64_t* barrier, uint32_t parity) {
   uint32_t done = 0;
   while (done == 0) {

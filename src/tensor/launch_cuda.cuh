@@ -74,7 +74,7 @@ inline bool has_warpgroup_products(Device device) {
   return device_attribute(device, cudaDevAttrComputeCapabilityMajor) == 9;
 }
 
-constexpr int kEarlyRows = 2;
+constexpr int kEarlyRows = 2, kEarlyNormRows = 4;
 
 #ifdef __CUDACC__
 /// Everything that earlier kernels of the stream wrote is visible behind this. Every kernel calls it, even one that
@@ -86,10 +86,11 @@ __device__ inline void wait_for_predecessor() {
 }
 /// The successor's blocks may be scheduled from here on. As a rule this stands behind wait_for_predecessor(), so that
 /// whatever ran before the predecessor has ended when a kernel starts, and what a kernel reads before its wait may come
-/// from there. Products and norms of at most kEarlyRows rows let go earlier, so that the next weights are on their way
-/// while they still wait; several of them may be there at once. Between two mixers (delta rule, attention), which keep
-/// the rule, the vectors that are written again meanwhile (the residual stream, its norm) could stand in an L1 cache
-/// with values of before: they are read past it. More rows read more often, and gain more by that cache.
+/// from there. Products of at most kEarlyRows rows and norms of at most kEarlyNormRows let go earlier, so that the next
+/// weights are on their way while they still wait; several of them may be there at once. Between two mixers (delta
+/// rule, attention), which keep the rule, the vectors that are written again meanwhile (the residual stream, its norm)
+/// could stand in an L1 cache with values of before: they are read past it, except by a product of more rows, which
+/// gains by that cache and reads what its direct predecessor wrote: the wait makes that visible.
 __device__ inline void let_successor_start() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");

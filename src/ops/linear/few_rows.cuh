@@ -28,11 +28,11 @@ __device__ inline float tree_sum(const Part& part, int first = 0) {
 template <class Source>
 constexpr int kChunkColumns = Source::kUnits* kUnitColumns;
 
-/// sums += the products of one chunk of kTiles tiles with kColumns * 8 rows of x; `x` points at the lane's columns in
-/// the chunk, `left` counts the columns behind them.
-template <class Source, int kTiles, int kColumns>
-__device__ inline void multiply(const typename Source::Chunk (&chunk)[kTiles], const __nv_bfloat16* x, int left,
-                                int pitch, int rows, float (&sums)[kTiles][kColumns][4]) {
+/// sums += the products of one chunk of kTiles tiles with kColumns * 8 rows of x; inputs(n, unit, half) are the lane's
+/// eight columns of half a unit in its row of the n-th eight.
+template <class Source, int kTiles, int kColumns, class Inputs>
+__device__ inline void multiply(const typename Source::Chunk (&chunk)[kTiles], const Inputs& inputs_of,
+                                float (&sums)[kTiles][kColumns][4]) {
 #pragma unroll
   for (int unit = 0; unit < Source::kUnits; ++unit) {
     typename Source::Scales scales[kTiles];
@@ -43,12 +43,7 @@ __device__ inline void multiply(const typename Source::Chunk (&chunk)[kTiles], c
     for (int half = 0; half < 2; ++half) {
       uint4 inputs[kColumns];
 #pragma unroll
-      for (int n = 0; n < kColumns; ++n) {
-        const bool inside = n * 8 < rows && left > unit * kUnitColumns;
-        inputs[n] = inside ? *reinterpret_cast<const uint4*>(x + static_cast<int64_t>(n) * 8 * pitch +
-                                                             unit * kUnitColumns + half * 8)
-                           : uint4{};
-      }
+      for (int n = 0; n < kColumns; ++n) inputs[n] = inputs_of(n, unit, half);
 #pragma unroll
       for (int s = 0; s < 2; ++s) {
 #pragma unroll
@@ -164,7 +159,7 @@ __device__ inline void copy_piece(const FewRows& p, int columns, int t, int colu
   }
 }
 
-/// x to shared memory by all threads of a block; waits until it is there.
+/// Begins to copy x to shared memory, by all threads of a block.
 __device__ inline void copy_inputs(const FewRows& p, int columns, __nv_bfloat16* to) {
   const int pitch = shared_pitch(columns), pieces = pitch / 8 - 1;
   for (int t = 0; t < p.T; ++t) {
@@ -172,6 +167,10 @@ __device__ inline void copy_inputs(const FewRows& p, int columns, __nv_bfloat16*
       copy_piece(p, columns, t, i * 8, to + t * pitch + i * 8);
     }
   }
+}
+
+/// All that the threads of a block copied is there.
+__device__ inline void copies_are_there() {
   asm volatile("cp.async.wait_all;" ::: "memory");
   __syncthreads();
 }

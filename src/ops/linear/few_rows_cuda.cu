@@ -107,13 +107,18 @@ __device__ void run(const FewRows& p, const FewRowsGroup& group, __nv_bfloat16* 
   };
   int index = static_cast<int>(blockIdx.x) - group.first_block;
   seek(here, index);
+  const auto load_ahead = [&]<int kFrom, int kTo>() {
 #pragma unroll
-  for (int d = 0; d < kAhead; ++d) {
+    for (int d = kFrom; d < kTo; ++d) {
 #pragma unroll
-    for (int r = 0; r < kTiles; ++r) {
-      if (d < own) here[r].load(d * kWarps, ahead[d][r]);
+      for (int r = 0; r < kTiles; ++r) {
+        if (d < own) here[r].load(d * kWarps, ahead[d][r]);
+      }
     }
-  }
+  };
+  // Half of the chunks stand behind inputs that go to shared memory, or these would stand behind them all.
+  constexpr int kFirst = kShared ? std::max(kAhead / 2, 1) : kAhead;
+  load_ahead.template operator()<0, kFirst>();
   if constexpr (kTiles == 1 && kColumns > 1 && requires { here[0].ask(0); }) {
     for (int c = kAhead; c < own; ++c) here[0].ask(c * kWarps);
   }
@@ -122,7 +127,11 @@ __device__ void run(const FewRows& p, const FewRowsGroup& group, __nv_bfloat16* 
   if (p.T > kEarlyRows) let_successor_start();
 
   // Read once per item: from shared memory where they fit there, or every chunk would wait for the L2 cache.
-  if constexpr (kShared) copy_inputs(p, columns, inputs);
+  if constexpr (kShared) {
+    copy_inputs(p, columns, inputs);
+    load_ahead.template operator()<kFirst, kAhead>();
+    copies_are_there();
+  }
   const int pitch = kShared ? shared_pitch(columns) : columns,
             first_column = warp * kChunkColumns<Source> + lane % 4 * 16;
   const __nv_bfloat16* x = (kShared ? inputs : p.x) + static_cast<int64_t>(g) * pitch + first_column;
@@ -138,7 +147,13 @@ __device__ void run(const FewRows& p, const FewRowsGroup& group, __nv_bfloat16* 
       for (int d = 0; d < kAhead; ++d) {
         const int chunk = base + d, at = chunk * kStep;
         if (chunk >= own) break;
-        multiply<Source>(ahead[d], rows + at, columns - first_column - at, pitch, p.T - work.first_row - g, sums);
+        const int left_rows = p.T - work.first_row - g, left_columns = columns - first_column - at;
+        const auto inputs_of = [&](int n, int unit, int half) {
+          const bool inside = n * 8 < left_rows && unit * kUnitColumns < left_columns;
+          const __nv_bfloat16* const from = rows + at + static_cast<int64_t>(n) * 8 * pitch + unit * kUnitColumns;
+          return inside ? *reinterpret_cast<const uint4*>(from + half * 8) : uint4{};
+        };
+        multiply<Source>(ahead[d], inputs_of, sums);
         const bool inside = chunk + kAhead < own;
 #pragma unroll
         for (int r = 0; r < kTiles; ++r) {

@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kMostThreads)
     const int column = (i * threads + static_cast<int>(threadIdx.x)) * 4;
     if (column < H) gain[i] = *reinterpret_cast<const float4*>(w + column);
   }
-  const bool early = gridDim.x <= kEarlyRows;
+  const bool early = gridDim.x <= kEarlyNormRows;
   if (early) let_successor_start();
   wait_for_predecessor();
   if (!early) let_successor_start();
