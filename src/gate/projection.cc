@@ -39,7 +39,7 @@ struct Instructions {
   double per_weight[4];
 };
 const Instructions& instructions(const ops::Linear& w) {
-  static constexpr Instructions kNvfp4{"nvfp4", {2.8, 2.8, 3.5, 4.9}}, kFp8{"fp8", {4.2, 4.5, 5.3, 6.8}},
+  static constexpr Instructions kNvfp4{"nvfp4", {2.6, 2.6, 3.3, 4.7}}, kFp8{"fp8", {4.2, 4.5, 5.3, 6.7}},
       kBf16{"bf16", {3.5, 3.8, 5.3, 8.7}}, kNvfp4Twice{"nvfp4 x nvfp4", {2.6, 2.6, 6.2, 6.2}};
   if (w.format == WeightFormat::bf16) return kBf16;
   if (w.format == WeightFormat::fp8) return kFp8;
