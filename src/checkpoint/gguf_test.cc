@@ -7,91 +7,26 @@
 #include "base/rng.h"
 #include "checkpoint/gguf_config.h"
 #include "checkpoint/gguf_export.h"
-#include "checkpoint/gguf_layout.h"
 #include "checkpoint/gguf_text.h"
 #include "checkpoint/gguf_unpack.h"
-#include "checkpoint/synthetic.h"
 #include "checkpoint/tensor_entry.h"
 #include "checkpoint/test_folder.h"
+#include "checkpoint/test_gguf.h"
 #include "io/gguf_writer.h"
 #include "tests/support/temporary_folder.h"
 
 namespace nibble::checkpoint {
 namespace {
 
-using model::TensorKind;
 using test::TemporaryFolder;
+using testing::exported;
+using testing::loaded;
 using testing::logits;
+using testing::rewrite;
+using testing::unpacked;
+using testing::write_random;
 
 const Path kTinyVoice = NIBBLE_SOURCE_DIR "/models/tiny-voice";
-
-GgufExport exported(const Path& folder, const Path& file, std::optional<GgufMatrices> matrices = std::nullopt) {
-  GgufExportOptions options;
-  options.matrices = matrices;
-  Result<GgufExport> out = export_gguf(folder, file, options);
-  EXPECT_TRUE(out.ok()) << out.status().text();
-  return out.ok() ? std::move(*out) : GgufExport();
-}
-
-LoadedModel loaded(const Path& path) {
-  Result<LoadedModel> out = load_checkpoint(path);
-  EXPECT_TRUE(out.ok()) << out.status().text();
-  return out.ok() ? std::move(*out) : LoadedModel();
-}
-
-GgufUnpack unpacked(const Path& file, const Path& folder) {
-  std::filesystem::create_directory(folder);
-  Result<GgufUnpack> out = unpack_gguf(file, folder);
-  EXPECT_TRUE(out.ok()) << out.status().text();
-  return out.ok() ? *out : GgufUnpack();
-}
-
-/// The same file without some keys, and with changes to tensors.
-using Edit = std::function<void(std::string_view name, std::span<std::byte> bytes)>;
-/// What stands in a tensor's place, in its shape.
-struct Replacement {
-  GgmlType type;
-  std::span<const std::byte> bytes;
-};
-using Replace = std::function<std::optional<Replacement>(std::string_view name)>;
-void rewrite(const Path& from, const Path& to, const std::function<bool(std::string_view key)>& keep,
-             const Edit& edit = {}, const Replace& replace = {}) {
-  const Gguf file = std::move(Gguf::open(from)).value();
-  GgufMetadata metadata;
-  for (const auto& [key, value] : file.metadata()) {
-    if (!keep(key)) continue;
-    if (const auto* n = std::get_if<uint64_t>(&value)) metadata.add(key, static_cast<uint32_t>(*n));
-    if (const auto* x = std::get_if<double>(&value)) metadata.add(key, static_cast<float>(*x));
-    if (const auto* b = std::get_if<bool>(&value)) metadata.add(key, *b);
-    if (const auto* s = std::get_if<std::string_view>(&value)) metadata.add(key, *s);
-    const auto* array = std::get_if<GgufArray>(&value);
-    if (array == nullptr) continue;
-    if (array->type == GgufType::u8) {
-      metadata.add(key, array->bytes);
-    } else if (array->type == GgufType::string) {
-      metadata.add(key, std::vector<std::string>(array->strings.begin(), array->strings.end()));
-    } else {
-      std::vector<int32_t> numbers;
-      for (uint64_t i = 0; i < array->count; ++i) numbers.push_back(static_cast<int32_t>(array->integer(i)));
-      metadata.add(key, numbers);
-    }
-  }
-  std::vector<GgufDeclaration> tensors;
-  for (const GgufTensor& t : file.tensors()) {
-    const auto other = replace ? replace(t.name) : std::nullopt;
-    tensors.push_back({t.name, other ? other->type : t.type, t.shape});
-  }
-  auto writer = GgufWriter::create(to, metadata, tensors);
-  ASSERT_TRUE(writer.ok()) << writer.status().text();
-  for (const GgufTensor& t : file.tensors()) {
-    const auto other = replace ? replace(t.name) : std::nullopt;
-    const auto bytes = other ? other->bytes : file.bytes(t);
-    std::vector<std::byte> copy(bytes.begin(), bytes.end());
-    if (edit) edit(t.name, copy);
-    ASSERT_TRUE(writer->append(t.name, copy).ok());
-  }
-  ASSERT_TRUE(writer->commit().ok());
-}
 
 bool not_nibble(std::string_view key) {
   return !key.starts_with("nibble.");
@@ -108,90 +43,6 @@ void expect_same_tensors(const Path& a, const Path& b) {
     EXPECT_EQ(entry.info->text(), other->info->text()) << entry.info->name;
     const auto x = entry.file->bytes(*entry.info), y = other->file->bytes(*other->info);
     EXPECT_TRUE(x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size()) == 0) << entry.info->name;
-  }
-}
-
-/// A folder with r = Hv/Hk value heads per key head, every tensor random, as BF16 but for released F32 vectors.
-void write_random(const Path& folder, int64_t ratio, bool tied, int64_t mtp, int64_t hidden = 64) {
-  model::Config c = *model::builtin_config("0.8b");
-  c.hidden = hidden;
-  c.intermediate = 2 * hidden;
-  c.layers = 4;
-  c.layer_types.resize(4);
-  c.heads = 2;
-  c.kv_heads = 1;
-  c.key_heads = 2;
-  c.value_heads = 2 * ratio;
-  c.head_dim = c.key_head_dim = c.value_head_dim = 32;
-  c.rotary_dim = 8;
-  c.tie_embeddings = tied;
-  c.mtp_layers = mtp;
-  ThreadPool pool(1);
-  ASSERT_TRUE(write_synthetic_checkpoint(folder, c, pool).ok());
-  // Norms of a synthetic model are all alike: overwrite every vector with numbers that differ.
-  const Path path = folder / "model.safetensors";
-  std::string bytes = *read_file(path);
-  const auto file = std::move(Safetensors::open(path)).value();
-  Rng rng(static_cast<uint64_t>(ratio));
-  for (const TensorInfo& info : file.tensors()) {
-    if (info.shape.size() == 2) continue;
-    const size_t at = static_cast<size_t>(file.bytes(info).data() - file.mapping().bytes().data());
-    const size_t size = info.type == DType::bf16 ? 2 : 4;
-    for (size_t i = 0; i < info.bytes / size; ++i) {
-      const float value = rng.uniform(-1, 1) * std::exp2(-static_cast<float>(rng.below(24)));
-      const uint16_t narrow = f32_to_bf16(value);
-      std::memcpy(bytes.data() + at + i * size, size == 2 ? static_cast<const void*>(&narrow) : &value, size);
-    }
-  }
-  testing::write_plain(path, bytes);
-}
-
-TEST(GgufLayout, NamesAndShapes) {
-  const model::Config c = *model::builtin_config("9b");
-  std::map<std::string, std::string> names;
-  for (const GgufSlot& slot : gguf_slots(c, model::kWrappedPrefix, false, 1)) {
-    EXPECT_TRUE(names.emplace(slot.hf.name, slot.name).second);
-    if (slot.hf.kind == TensorKind::conv) {
-      EXPECT_EQ(slot.shape, (std::vector<int64_t>{8192, 4}));
-    }
-  }
-  const std::string p = "model.language_model.layers.";
-  EXPECT_EQ(names.at("model.language_model.embed_tokens.weight"), "token_embd.weight");
-  EXPECT_EQ(names.at("model.language_model.norm.weight"), "output_norm.weight");
-  EXPECT_EQ(names.at("lm_head.weight"), "output.weight");
-  EXPECT_EQ(names.at(p + "0.linear_attn.A_log"), "blk.0.ssm_a");
-  EXPECT_EQ(names.at(p + "0.linear_attn.dt_bias"), "blk.0.ssm_dt.bias");
-  EXPECT_EQ(names.at(p + "0.linear_attn.in_proj_b.weight"), "blk.0.ssm_beta.weight");
-  EXPECT_EQ(names.at(p + "30.linear_attn.out_proj.weight"), "blk.30.ssm_out.weight");
-  EXPECT_EQ(names.at(p + "31.self_attn.o_proj.weight"), "blk.31.attn_output.weight");
-  EXPECT_EQ(names.at(p + "31.post_attention_layernorm.weight"), "blk.31.post_attention_norm.weight");
-  EXPECT_EQ(names.at("mtp.fc.weight"), "blk.32.nextn.eh_proj.weight");
-  EXPECT_EQ(names.at("mtp.norm.weight"), "blk.32.nextn.shared_head_norm.weight");
-  EXPECT_EQ(names.at("mtp.pre_fc_norm_hidden.weight"), "blk.32.nextn.hnorm.weight");
-  EXPECT_EQ(names.at("mtp.layers.0.self_attn.q_norm.weight"), "blk.32.attn_q_norm.weight");
-  std::set<std::string> unique;
-  for (const auto& [hf, gguf] : names) unique.insert(gguf);
-  EXPECT_EQ(unique.size(), names.size());
-}
-
-// GGUF's view [r,Hk,d] against the checkpoint's [Hk,r,d]: r = 3, Hk = 2, heads named k * 3 + j.
-TEST(GgufLayout, ValueHeadsAreTiled) {
-  model::Config c = *model::builtin_config("9b");
-  c.key_heads = 2;
-  c.value_heads = 6;
-  c.key_head_dim = c.value_head_dim = 16;
-  const std::vector<int64_t> order = {0, 3, 1, 4, 2, 5};
-  for (const GgufSlot& slot : gguf_slots(c, model::kTextPrefix, false, 0)) {
-    if (slot.name == "blk.0.ssm_a") {
-      for (int64_t i = 0; i < 6; ++i) EXPECT_EQ(checkpoint_index(c, slot, i), order[static_cast<size_t>(i)]);
-    } else if (slot.name == "blk.0.attn_qkv.weight") {
-      EXPECT_EQ(slot.order, HeadOrder::rows_of_v);
-      EXPECT_EQ(checkpoint_index(c, slot, 63), 63);
-      EXPECT_EQ(checkpoint_index(c, slot, 64 + 16 + 5), 64 + 3 * 16 + 5);
-    } else if (slot.name == "blk.0.ssm_out.weight") {
-      EXPECT_EQ(slot.order, HeadOrder::columns);
-      EXPECT_EQ(checkpoint_index(c, slot, 2 * 16 + 1), 1 * 16 + 1);
-    }
   }
 }
 
@@ -323,176 +174,6 @@ TEST(Gguf, TheTokenizerIsTheSame) {
   ASSERT_TRUE(hf.encode("Hello, e\u0301<|im_end|>", text::AddedTokens::parse, want).ok());
   ASSERT_TRUE(again->encode("Hello, e\u0301<|im_end|>", text::AddedTokens::parse, got).ok());
   EXPECT_EQ(want, got);
-}
-
-TEST(Gguf, Q8IsTheWeightWithinHalfAStep) {
-  const TemporaryFolder folder;
-  write_random(folder / "hf", 3, true, 1);
-  const GgufExport made = exported(folder / "hf", folder / "a.gguf", GgufMatrices::q8_0);
-  const LoadedModel hf = loaded(folder / "hf"), gguf = loaded(folder / "a.gguf");
-  EXPECT_EQ(gguf.format.format, "q8_0");
-  EXPECT_LT(static_cast<double>(made.bytes), 0.6 * static_cast<double>(hf.format.file_bytes));
-  std::map<std::string, ops::Linear> want;
-  hf.weights.for_each_linear(
-      [&](std::string_view name, const ops::Linear& linear) { want[std::string(name)] = linear; });
-  int compared = 0;
-  gguf.weights.for_each_linear([&](std::string_view name, const ops::Linear& linear) {
-    const ops::Linear& w = want.at(std::string(name));
-    for (int64_t i = 0; i < linear.out * linear.in; i += 32) {
-      float amax = 0;
-      // Heads are 32 wide here, so a block of a row of out_proj is one head wherever it stands.
-      for (int64_t j = i; j < i + 32; ++j) amax = std::max(amax, std::fabs(float_at(w.weight, j)));
-      for (int64_t j = i; j < i + 32; ++j) {
-        ASSERT_LE(std::fabs(float_at(w.weight, j) - float_at(linear.weight, j)), 0.57f * amax / 127 + 1e-9f) << name;
-        ++compared;
-      }
-    }
-  });
-  EXPECT_GT(compared, 10'000);
-}
-
-// Blocks with random codes in place of the linears: what is loaded is what a file of the decoded values would say.
-TEST(Gguf, BlockFormatsLoadAsTheirDecodedValues) {
-  const TemporaryFolder folder;
-  write_random(folder / "hf", 4, true, 0, 256);  // Hv*Dv = 256: rows of whole super-blocks everywhere but in o_proj
-  exported(folder / "hf", folder / "a.gguf");
-  constexpr GgmlType kTypes[] = {GgmlType::q4_0, GgmlType::q4_k, GgmlType::q5_k,
-                                 GgmlType::q6_k, GgmlType::q8_0, GgmlType::f16};
-  const Gguf source = std::move(Gguf::open(folder / "a.gguf")).value();
-  std::map<std::string, std::vector<std::byte>, std::less<>> blocks;
-  std::map<std::string, std::vector<float>, std::less<>> values;
-  std::map<std::string, GgmlType, std::less<>> types;
-  Rng rng(21);
-  for (const GgufTensor& t : source.tensors()) {
-    if (t.type != GgmlType::bf16 || t.shape[1] % 256 != 0 || t.name == "token_embd.weight") continue;
-    const GgmlType type = types[t.name] = kTypes[types.size() % std::size(kTypes)];
-    const GgmlFormat& format = ggml_format(type);
-    std::vector<std::byte>& raw = blocks[t.name];
-    raw.resize(GgufDeclaration{t.name, type, t.shape}.bytes());
-    for (size_t i = 0; i < raw.size(); ++i) {
-      // A scale, or an f16 weight, is at most 2^-11; the codes and the small scales beside it are anything.
-      const size_t at = i % static_cast<size_t>(format.bytes), half = type == GgmlType::q6_k ? 208 : 0;
-      const size_t halves = type == GgmlType::q4_k || type == GgmlType::q5_k ? 4 : 2;
-      const bool high = at >= half && at < half + halves && at % 2 == 1;
-      raw[i] = static_cast<std::byte>(high ? 0x0C + rng.below(4) : rng.bits());
-    }
-    values[t.name].resize(static_cast<size_t>(t.shape[0] * t.shape[1]));
-    ggml_decode(type, raw, values[t.name]);
-  }
-  ASSERT_GT(types.size(), 2 * std::size(kTypes));
-  rewrite(
-      folder / "a.gguf", folder / "blocks.gguf", [](std::string_view) { return true; }, {},
-      [&](std::string_view name) -> std::optional<Replacement> {
-        const auto found = blocks.find(name);
-        if (found == blocks.end()) return std::nullopt;
-        return Replacement{types.find(name)->second, found->second};
-      });
-  rewrite(
-      folder / "a.gguf", folder / "floats.gguf", [](std::string_view) { return true; }, {},
-      [&](std::string_view name) -> std::optional<Replacement> {
-        const auto found = values.find(name);
-        if (found == values.end()) return std::nullopt;
-        return Replacement{GgmlType::f32, std::as_bytes(std::span(found->second))};
-      });
-  const LoadedModel a = loaded(folder / "blocks.gguf"), b = loaded(folder / "floats.gguf");
-  const std::vector<float> got = logits(a), want = logits(b);
-  for (const float value : want) ASSERT_TRUE(std::isfinite(value));
-  EXPECT_EQ(got, want);
-  EXPECT_NE(got, logits(loaded(folder / "a.gguf")));
-  // Back in a folder they are rounded to BF16, F16 ones aside.
-  const GgufUnpack back = unpacked(folder / "blocks.gguf", folder / "back");
-  EXPECT_EQ(back.decoded,
-            types.size() - static_cast<size_t>(std::count_if(types.begin(), types.end(),
-                                                             [](const auto& t) { return t.second == GgmlType::f16; })));
-  const LoadedModel c = loaded(folder / "back");
-  const ops::Linear &x = a.weights.blocks[0].gdn->out_proj, &y = c.weights.blocks[0].gdn->out_proj;
-  for (int64_t i = 0; i < x.out * x.in; ++i) {
-    const float value = float_at(x.weight, i);
-    const bool half = types.at("blk.0.ssm_out.weight") == GgmlType::f16;
-    ASSERT_EQ(float_at(y.weight, i), half ? value : round_to_bf16(value)) << i;
-  }
-}
-
-/// The micro model in NVFP4 with wider rows cannot be had: a random folder, quantized module by module.
-void write_nvfp4(const Path& source, const Path& folder) {
-  std::filesystem::create_directory(folder);
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}) {
-    std::filesystem::copy_file(source / name, folder / name);
-  }
-  testing::TestCheckpoint out;
-  out.config = testing::read_json_file(source / "config.json");
-  const auto file = std::move(Safetensors::open(source / "model.safetensors")).value();
-  Rng rng(9);
-  for (const TensorInfo& info : file.tensors()) {
-    const auto raw = file.bytes(info);
-    const std::string bytes(reinterpret_cast<const char*>(raw.data()), raw.size());
-    const bool kept = info.shape.size() != 2 || info.name.find("in_proj_a") != std::string::npos ||
-                      info.name.find("in_proj_b") != std::string::npos || info.name.find("layers") == std::string::npos;
-    if (kept) {
-      out.tensors[info.name] = {info.dtype, info.shape, bytes};
-      continue;
-    }
-    const std::string module(model::module_name(info.name));
-    const int64_t n = info.shape[0], k = info.shape[1];
-    std::string codes(static_cast<size_t>(n * k / 2), '\0'), scales(static_cast<size_t>(n * k / 16), '\0');
-    for (char& c : codes) c = static_cast<char>(rng.bits());
-    for (char& c : scales) c = static_cast<char>(rng.below(0x7F));
-    const float scale = 0x1p-10f * (1 + rng.uniform());
-    out.tensors[module + ".weight"] = {"U8", {n, k / 2}, codes};
-    out.tensors[module + ".weight_scale"] = {"F8_E4M3", {n, k / 16}, scales};
-    out.tensors[module + ".weight_scale_2"] = {"F32", {}, std::string(reinterpret_cast<const char*>(&scale), 4)};
-    out.tensors[module + ".input_scale"] = {"F32", {}, std::string(reinterpret_cast<const char*>(&scale), 4)};
-  }
-  out.config["quantization_config"] = {
-      {"quant_method", "modelopt"},
-      {"quant_algo", "NVFP4"},
-      {"ignore", {"lm_head", "*linear_attn.in_proj_a", "*linear_attn.in_proj_b", "*conv1d"}},
-      {"producer", {{"name", "modelopt"}}}};
-  out.files["tokenizer.json"] = *read_file(source / "tokenizer.json");
-  out.files["tokenizer_config.json"] = *read_file(source / "tokenizer_config.json");
-  out.files["chat_template.jinja"] = *read_file(source / "chat_template.jinja");
-  out.write(folder);
-}
-
-TEST(Gguf, Nvfp4KeepsEveryCodeAndScale) {
-  for (const int64_t ratio : {1, 3}) {
-    const TemporaryFolder folder;
-    write_random(folder / "hf", ratio, false, 0);
-    write_nvfp4(folder / "hf", folder / "q");
-    const GgufExport made = exported(folder / "q", folder / "a.gguf");
-    EXPECT_EQ(made.matrices, GgufMatrices::nvfp4);
-    const LoadedModel hf = loaded(folder / "q"), gguf = loaded(folder / "a.gguf");
-    EXPECT_EQ(gguf.format.text(), hf.format.text());
-    std::map<std::string, ops::Linear> want;
-    hf.weights.for_each_linear([&](std::string_view name, const ops::Linear& l) { want[std::string(name)] = l; });
-    int nvfp4 = 0;
-    gguf.weights.for_each_linear([&](std::string_view name, const ops::Linear& got) {
-      const ops::Linear& w = want.at(std::string(name));
-      ASSERT_EQ(got.format, w.format) << name;
-      if (w.format != ops::WeightFormat::nvfp4) return;
-      ++nvfp4;
-      EXPECT_EQ(std::memcmp(got.weight.raw(), w.weight.raw(), w.weight.bytes()), 0) << name;
-      EXPECT_EQ(std::memcmp(got.block_scale.raw(), w.block_scale.raw(), w.block_scale.bytes()), 0) << name;
-      EXPECT_EQ(got.tensor_scale, w.tensor_scale);
-      EXPECT_EQ(got.input_scale, w.input_scale);
-      EXPECT_EQ(got.inputs, w.inputs);
-    });
-    EXPECT_EQ(nvfp4, 3 * 6 + 7);
-    EXPECT_EQ(logits(hf), logits(gguf));
-    const Status back = unpack_gguf(folder / "a.gguf", folder.path()).status();
-    EXPECT_EQ(back.code(), Code::unsupported);
-
-    // The same as BF16: each weight is the decoded one, rounded.
-    exported(folder / "q", folder / "b.gguf", GgufMatrices::bf16);
-    const LoadedModel bf16 = loaded(folder / "b.gguf");
-    EXPECT_EQ(bf16.format.format, "bf16");
-    const ops::Linear& q = want.at("model.layers.0.mlp.up_proj");
-    const ops::Linear& b = bf16.weights.blocks[0].mlp.up_proj;
-    for (int64_t i = 0; i < q.in; ++i) {
-      const float scale = e4m3_to_f32(q.block_scale.u8()[i / 16]) * q.tensor_scale;
-      EXPECT_EQ(float_at(b.weight, i), round_to_bf16(e2m1_to_f32(q.weight.u8()[i / 2] >> (i % 2 * 4) & 15) * scale));
-    }
-  }
 }
 
 TEST(Gguf, SaysWhatLlamaCppReads) {
