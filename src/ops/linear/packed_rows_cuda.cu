@@ -104,7 +104,7 @@ __device__ void feed_inputs(const FewRows& p, int columns, __nv_bfloat16* inputs
 }
 
 /// A lane's inputs of a chunk in shared memory. Lanes of rows that are not there ask for nothing, and nobody looks at
-/// their results: with one row, reading it from all lanes would take four times as long.
+/// their results.
 struct LaneInputs {
   uint32_t at;  // of the chunk
   bool there;
