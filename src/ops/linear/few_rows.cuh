@@ -28,8 +28,8 @@ __device__ inline float tree_sum(const Part& part, int first = 0) {
 template <class Source>
 constexpr int kChunkColumns = Source::kUnits* kUnitColumns;
 
-/// sums += the products of one chunk of kTiles tiles with kColumns * 8 rows of x; inputs(n, unit, half) are the lane's
-/// eight columns of half a unit in its row of the n-th eight.
+/// sums += the products of one chunk of kTiles tiles with kColumns * 8 rows of x; inputs_of(n, unit, half) are the
+/// lane's eight columns of half a unit in its row of the n-th eight.
 template <class Source, int kTiles, int kColumns, class Inputs>
 __device__ inline void multiply(const typename Source::Chunk (&chunk)[kTiles], const Inputs& inputs_of,
                                 float (&sums)[kTiles][kColumns][4]) {
@@ -61,10 +61,14 @@ __device__ inline void multiply(const typename Source::Chunk (&chunk)[kTiles], c
   }
 }
 
+/// Columns as far as weights are packed.
+__host__ __device__ constexpr int padded(int columns) {
+  return (columns + kPairColumns - 1) / kPairColumns * kPairColumns;
+}
 /// Elements from one row of x to the next in shared memory: 16 bytes more than a multiple of 256, so that the lanes of
 /// neighbouring rows read other banks.
 __host__ __device__ constexpr int shared_pitch(int columns) {
-  return (columns + kPairColumns - 1) / kPairColumns * kPairColumns + 8;
+  return padded(columns) + 8;
 }
 
 /// Of T rows there.

@@ -14,7 +14,7 @@
 namespace nibble::ops {
 namespace {
 
-constexpr int64_t kMostRows = 4;                         // with more the inputs leave the weights no room
+constexpr int64_t kMostRows = 4;                         // more are faster in few_rows_cuda.cu
 constexpr int kWarps = kSlices, kThreads = kWarps * 32;  // that multiply; one more warp brings their inputs
 /// Per multiprocessor, no more and no less: were there room for a third, the first to come would share one
 /// multiprocessor while another has none.
@@ -81,9 +81,9 @@ __device__ void bring_inputs(const FewRows& p, int columns, __nv_bfloat16* input
                       arrived);
   }
 }
-/// Zeros behind the last column, as far as weights are packed.
+/// Zeros behind the last column, as far as weights are packed: mostly there are none.
 __device__ void clear_behind(const FewRows& p, int columns, __nv_bfloat16* inputs) {
-  const int pitch = shared_pitch(columns), behind = pitch - columns;
+  const int pitch = shared_pitch(columns), behind = padded(columns) - columns;
   for (int i = threadIdx.x; i < p.T * behind; i += blockDim.x) {
     inputs[i / behind * pitch + columns + i % behind] = __nv_bfloat16();
   }
@@ -96,7 +96,7 @@ __device__ void await_inputs(const FewRows& p, int columns, __nv_bfloat16* input
   copy_inputs(p, columns, inputs);
   copies_are_there();
 }
-/// By the warp that does not multiply.
+/// By the warp that brings inputs.
 __device__ void feed_inputs(const FewRows& p, int columns, __nv_bfloat16* inputs, uint64_t* arrived) {
   if (p.T > kEarlyRows) return await_inputs(p, columns, inputs, arrived);
   wait_for_predecessor();
@@ -123,7 +123,7 @@ __device__ inline LaneInputs lane_inputs(const FewRows& p, const __nv_bfloat16* 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = lane / 4;
   const __nv_bfloat16* at = inputs + warp * chunk_columns + lane % 4 * 16;
   if (row < p.T) at += row * shared_pitch(columns);
-  return {static_cast<uint32_t>(__cvta_generic_to_shared(at)), row < p.T};
+  return {hopper::shared_address(at), row < p.T};
 }
 
 template <int kTiles, int kRing>
@@ -153,7 +153,7 @@ __device__ void run_packed(const FewRows& p, const FewRowsGroup& group, uint8_t*
     if (asked < group.items) {
 #pragma unroll
       for (int r = 0; r < kTiles; ++r) {
-        const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(slots + place + r * kChunkBytes));
+        const auto to = hopper::shared_address(slots + place + r * kChunkBytes);
         asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(to), "l"(codes[r]) : "memory");
         asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(to + 512), "l"(codes[r] + 512)
                      : "memory");
