@@ -12,7 +12,6 @@
 #include "checkpoint/tensor_entry.h"
 #include "checkpoint/test_folder.h"
 #include "checkpoint/test_gguf.h"
-#include "io/gguf_writer.h"
 #include "tests/support/temporary_folder.h"
 
 namespace nibble::checkpoint {

@@ -1,7 +1,6 @@
 // Each fault that the doctor repairs, made and repaired.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <set>
 
 #include "checkpoint/doctor/released.h"

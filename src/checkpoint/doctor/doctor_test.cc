@@ -2,13 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
-#include <set>
 
-#include "checkpoint/doctor/rule_table.h"
 #include "checkpoint/doctor/test_models.h"
 #include "checkpoint/fused_linears.h"
 #include "tests/support/temporary_folder.h"

@@ -16,12 +16,6 @@ std::string slurp(const Path& file) {
   return text.ok() ? *text : std::string();
 }
 
-Json edited(const std::string& text, const std::function<void(Json&)>& edit) {
-  Json json = *parse_json(text, "test");
-  edit(json);
-  return json;
-}
-
 }  // namespace
 
 std::map<std::string, std::string> digests(const Path& folder) {
@@ -33,7 +27,9 @@ std::map<std::string, std::string> digests(const Path& folder) {
 }
 
 void edit_file(TestCheckpoint& model, const std::string& file, const std::function<void(Json&)>& edit) {
-  model.files[file] = edited(model.files[file], edit).dump(1);
+  Json json = *parse_json(model.files[file], "test");
+  edit(json);
+  model.files[file] = json.dump(1);
 }
 
 void rename_tensors(TestCheckpoint& model, const std::string& from, const std::string& to) {
