@@ -62,13 +62,25 @@ inline int device_attribute(Device device, cudaDeviceAttr attribute) {
 inline int multiprocessors(Device device) {
   return device_attribute(device, cudaDevAttrMultiProcessorCount);
 }
+constexpr int kSharedOfSystem = 1024;  // of each block's shared memory
 /// What each of `blocks` blocks on one multiprocessor may take of its shared memory.
 inline size_t shared_memory_of_block(Device device, int blocks) {
-  constexpr int kOfSystem = 1024;  // per block
   return static_cast<size_t>(
       std::min(device_attribute(device, cudaDevAttrMaxSharedMemoryPerBlockOptin),
-               device_attribute(device, cudaDevAttrMaxSharedMemoryPerMultiprocessor) / blocks - kOfSystem));
+               device_attribute(device, cudaDevAttrMaxSharedMemoryPerMultiprocessor) / blocks - kSharedOfSystem));
 }
+
+/// Multiprocessors give `kernel` so many bytes of shared memory, at least what a block takes, and the rest is L1 cache.
+/// What is loaded into registers passes through that cache: a kernel with much on its way needs it large. A
+/// multiprocessor changes only while it is idle, so where blocks start early it stays as those before them had it.
+template <class... Parameters>
+void prefer_cache(const Context& cx, const char* op, void (*kernel)(Parameters...), size_t shared) {
+  const int most = device_attribute(cx.device, cudaDevAttrMaxSharedMemoryPerMultiprocessor);
+  const auto percent = static_cast<int>((100 * shared + static_cast<size_t>(most) - 1) / static_cast<size_t>(most));
+  cx.stream->note(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, std::min(percent, 100)),
+                  op);
+}
+
 /// Warpgroups multiply on sm_90 alone.
 inline bool has_warpgroup_products(Device device) {
   return device_attribute(device, cudaDevAttrComputeCapabilityMajor) == 9;

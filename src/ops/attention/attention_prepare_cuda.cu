@@ -82,6 +82,8 @@ void attention_prepare(Context& cx, const AttentionOperands& a, int64_t rows, co
   HeadNorm norm{w.q_norm.f32(), w.k_norm.f32(), w.eps, static_cast<int>(w.rotary_dim), {}};
   for (int64_t i = 0; i < w.rotary_dim / 2; ++i) norm.steps[i] = rope_step(i, w.rotary_dim, w.rope_theta);
   const int heads = a.heads + 2 * a.kv_heads;
+  // Not for itself: the kernel that follows loads keys into registers, and would keep what the products before left.
+  prefer_cache(cx, "gated_attention: prepare", prepare, 0);
   launch(cx, "gated_attention: prepare", prepare, dim3(static_cast<unsigned>(rows), (heads + kWarps - 1) / kWarps),
          kWarps * 32, 0, a, norm);
 }

@@ -195,8 +195,11 @@ template <int kTiles, int kColumns, bool kSwiglu, int kAhead, int kBlocks, bool 
 void launch_few(Context& cx, FewRows& p) {
   p.pieces = (p.T + kColumns * 8 - 1) / (kColumns * 8);
   const unsigned blocks = deal_items(p, kSwiglu ? kTiles / 2 : kTiles, kSwiglu, multiprocessors(cx.device) * kBlocks);
-  launch(cx, "linears", few_rows<kTiles, kColumns, kSwiglu, kAhead, kBlocks, kShared>, dim3(blocks), dim3(kWarps * 32),
-         kShared ? input_bytes(p.T, p.outputs[0].weight.columns) : 0, p);
+  const auto kernel = few_rows<kTiles, kColumns, kSwiglu, kAhead, kBlocks, kShared>;
+  const size_t shared = kShared ? input_bytes(p.T, p.outputs[0].weight.columns) : 0;
+  // More than eight rows of x are read through the L1 cache; fewer gain nothing.
+  if (kColumns > 1) prefer_cache(cx, "linears", kernel, kBlocks * (sizeof(Slices<kTiles, kColumns>) + kSharedOfSystem));
+  launch(cx, "linears", kernel, dim3(blocks), dim3(kWarps * 32), shared, p);
 }
 
 }  // namespace
