@@ -25,6 +25,7 @@ struct Pass {
     for (int64_t d : tail) shape.push_back(d);
     return cx.arena.take(type, shape);
   }
+  Tensor inputs_of(std::initializer_list<const ops::Linear*> readers) const { return ops::inputs_of(cx, T, readers); }
   void mark(PassOp op) const {
     if (marks != nullptr) marks->mark(static_cast<uint8_t>(op));
   }
@@ -70,7 +71,8 @@ Tensor delta_layer(const Pass& p, const Tensor& n, const GdnWeights& w, LayerSlo
 // does; they may be one tensor.
 void block(const Pass& p, const BlockWeights& w, LayerSlots& slots, const Tensor& before, Tensor& h, const Tensor& y) {
   const Arena::Scope scope(p.cx.arena);
-  Tensor n = p.rows({p.c.hidden});
+  Tensor n = w.attention ? p.inputs_of({&w.attention->q_proj, &w.attention->k_proj, &w.attention->v_proj})
+                         : p.inputs_of({&w.gdn->in_proj_qkv, &w.gdn->in_proj_z, &w.gdn->in_proj_a, &w.gdn->in_proj_b});
   ops::add_rms_norm(p.cx, before, w.input_norm, p.c.norm_eps, h, n);
   p.mark(PassOp::norm);
   const Tensor mixed = w.attention ? attention_layer(p, n, *w.attention, slots) : delta_layer(p, n, *w.gdn, slots);
@@ -78,9 +80,10 @@ void block(const Pass& p, const BlockWeights& w, LayerSlots& slots, const Tensor
   const ops::LinearOutput project[] = {{w.attention ? &w.attention->o_proj : &w.gdn->out_proj, out}};
   ops::linears(p.cx, mixed, project);
   p.mark(w.attention ? PassOp::attention_out : PassOp::delta_out);
+  n = p.inputs_of({&w.mlp.gate_proj, &w.mlp.up_proj});
   ops::add_rms_norm(p.cx, out, w.post_norm, p.c.norm_eps, h, n);
   p.mark(PassOp::norm);
-  Tensor m = p.rows({p.c.intermediate});
+  Tensor m = p.inputs_of({&w.mlp.down_proj});
   ops::linear_swiglu(p.cx, n, w.mlp.gate_proj, w.mlp.up_proj, m);
   p.mark(PassOp::gate_up);
   const ops::LinearOutput down[] = {{&w.mlp.down_proj, y}};
@@ -112,7 +115,10 @@ Status batch_forward(Context& cx, const Weights& weights, Slots& slots, const op
 size_t batch_scratch_bytes(const Config& c, int64_t rows, int64_t sequences, int64_t reach) {
   const int64_t attention = c.q_proj_rows() + 2 * c.kv_dim() + c.q_dim();
   const int64_t delta = c.conv_dim() + 2 * c.value_dim() + 4 * c.value_heads;
-  const int64_t row_bytes = 4 * c.hidden + 2 * (3 * c.hidden + c.intermediate + std::max(attention, delta));
+  const int64_t row_bytes = 4 * c.hidden + 2 * (2 * c.hidden + std::max(attention, delta));
+  // What inputs_of() takes is as much.
+  const size_t inputs_bytes =
+      2 * ops::linears_scratch_bytes(rows, c.hidden) + ops::linears_scratch_bytes(rows, c.intermediate);
   const ops::Batch batch{.sequences = sequences, .longest = rows, .reach = reach};
   const ops::Batch step{.sequences = sequences, .longest = 1, .reach = reach};
   const size_t ops_bytes =
@@ -122,7 +128,7 @@ size_t batch_scratch_bytes(const Config& c, int64_t rows, int64_t sequences, int
                 ops::delta_mixer_scratch_bytes(rows, sequences, rows, c.key_heads, c.value_heads, c.key_head_dim,
                                                c.value_head_dim)});
   constexpr size_t kHoles = size_t{64} << 10;  // between tensors
-  return static_cast<size_t>(rows * row_bytes) + ops_bytes + kHoles;
+  return static_cast<size_t>(rows * row_bytes) + inputs_bytes + ops_bytes + kHoles;
 }
 
 void batch_head(Context& cx, const Weights& weights, const Tensor& hidden, Tensor& logits) {

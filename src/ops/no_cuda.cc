@@ -12,6 +12,9 @@ void linears_cuda(Context&, const Tensor&, std::span<const LinearOutput>) {
 void linear_swiglu_cuda(Context&, const Tensor&, const Linear&, const Linear&, Tensor&) {
   unsupported_device("linear_swiglu");
 }
+Tensor inputs_of_cuda(Context&, int64_t, std::span<const Linear* const>) {
+  unsupported_device("linears");
+}
 size_t linears_scratch_bytes(int64_t, int64_t) {
   unsupported_device("linears");
 }

@@ -115,6 +115,11 @@ __device__ inline float warp_sum(float x) {
   return x;
 }
 
+__device__ inline uint32_t pack_bf16(float low, float high) {
+  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+  return reinterpret_cast<const uint32_t&>(both);
+}
+
 /// d += a b, 16x8x16: a row-major, b column-major, BF16 operands, f32 sums.
 __device__ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(

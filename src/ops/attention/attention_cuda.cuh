@@ -91,10 +91,6 @@ __device__ inline float logistic(float x) {
   return __fdividef(1.0f, 1.0f + __expf(-x));
 }
 
-__device__ inline uint32_t pack_bf16(float low, float high) {
-  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
-  return reinterpret_cast<const uint32_t&>(both);
-}
 __device__ inline float low_bf16(uint32_t x) {
   return __uint_as_float(x << 16);
 }

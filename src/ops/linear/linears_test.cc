@@ -1,6 +1,7 @@
 #include "ops/linear/linears.h"
 
 #include "ops/activation/swiglu.h"
+#include "ops/norm/add_rms_norm.h"
 #include "tests/support/cuda_test.h"
 #include "tests/support/oracle/linear.h"
 #include "tests/support/weights.h"
@@ -110,6 +111,49 @@ TEST(Linears, SwigluMeetsTheOracleOnCuda) {
       std::vector<double> expected(g.size());
       for (size_t i = 0; i < g.size(); ++i) expected[i] = g[i] / (1 + std::exp(-g[i])) * u[i];
       test::expect_close(test::to_f32(y.fetch()), expected, test::kBf16Rounding, fmt::format("T {}", t).c_str());
+    }
+  }
+}
+
+// What only products read may be written in the order in which they read.
+TEST(Linears, InputsInTheirOwnOrderGiveTheSameOnCuda) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  constexpr int64_t kHidden = 256, kOut = 300;
+  Rng rng(177);
+  for (const WeightFormat format : {WeightFormat::nvfp4, WeightFormat::bf16}) {
+    for (const int64_t inner : {128, 400, 640}) {
+      TestWeight weights[] = {test::random_weight(rng, WeightFormat::nvfp4, inner, kHidden),
+                              test::random_weight(rng, WeightFormat::nvfp4, inner, kHidden),
+                              test::random_weight(rng, format, kOut, inner)};
+      std::vector<Buffer> buffers;
+      std::vector<ops::Linear> on_device;
+      for (TestWeight& w : weights) {
+        if (w.linear.format == WeightFormat::nvfp4) w.linear.tensor_scale = 0.0003f;  // sums of about one
+        auto linear = ops::linear_to_device(gpu.cx, w.linear, buffers);
+        ASSERT_TRUE(linear.ok());
+        on_device.push_back(*linear);
+      }
+      const ops::Linear &gate = on_device[0], &up = on_device[1], &down = on_device[2];
+      const DeviceTensor gain(gpu, TestTensor::normal(rng, {kHidden}));
+      for (const int64_t t : {1, 17, 33, 64, 100, 128, 129, 300, 512}) {
+        const Arena::Scope scope(gpu.cx.arena);
+        const TestTensor h = TestTensor::normal(rng, {t, kHidden});
+        // The whole way of an MLP: a norm, gate and up, down.
+        const auto mlp = [&](Tensor n, Tensor m, const Tensor& y) {
+          DeviceTensor residual(gpu, h);
+          ops::add_rms_norm(gpu.cx, {}, gain.view, 1e-6f, residual.view, n);
+          ops::linear_swiglu(gpu.cx, n, gate, up, m);
+          const ops::LinearOutput outputs[] = {{&down, y}};
+          ops::linears(gpu.cx, m, outputs);
+          ASSERT_TRUE(gpu.stream->wait().ok());
+        };
+        DeviceTensor y(gpu, TestTensor({t, kOut}, DType::bf16)), expected(gpu, TestTensor({t, kOut}, DType::bf16));
+        const auto plain = [&](int64_t columns) { return gpu.cx.arena.take(DType::bf16, {t, columns}); };
+        mlp(plain(kHidden), plain(inner), expected.view);
+        mlp(ops::inputs_of(gpu.cx, t, {&gate, &up}), ops::inputs_of(gpu.cx, t, {&down}), y.view);
+        test::expect_same_bits(y.fetch().view, expected.fetch().view,
+                               fmt::format("format {} inner {} T {}", static_cast<int>(format), inner, t).c_str());
+      }
     }
   }
 }

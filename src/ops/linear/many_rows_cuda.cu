@@ -8,6 +8,7 @@
 
 #include "ops/linear/device_weight.cuh"
 #include "ops/linear/fragment_source.cuh"
+#include "ops/linear/input_image.cuh"
 #include "ops/linear/linears_cuda.h"
 #include "tensor/hopper.cuh"
 #include "tensor/launch_cuda.cuh"
@@ -18,6 +19,7 @@ namespace {
 constexpr int kMaxOutputs = 4;
 constexpr int kTokens = 128;  // rows of x per block
 constexpr int kGroups = 2;    // warpgroups that multiply
+static_assert(kTokens == image_tile(kFewRows + 1));
 constexpr int kMultipliers = kGroups * 128;
 constexpr int kThreads = kMultipliers + 128;
 constexpr int kStages = 4;
@@ -28,12 +30,13 @@ struct Output {
   DeviceWeight weight;
   int first_block;
   void* y;
-  bool y_is_bf16;
+  bool y_is_f32;
 };
 struct ManyRows {
   Output outputs[kMaxOutputs];
   int count;
   const uint8_t* image;  // [token tiles][units][128 rows][128 bytes]
+  uint4* y_image;        // the same for the y of SwiGLU, or null
   int T, pairs, items;
 };
 
@@ -151,10 +154,7 @@ __device__ void turn(const float (&y)[64], int row, int lane, Shared& s) {
   for (int i = 0; i < 16; i += 2) {
     uint32_t part[4];
 #pragma unroll
-    for (int q = 0; q < 4; ++q) {
-      const __nv_bfloat162 two = __floats2bfloat162_rn(y[i * 4 + q * 2], y[i * 4 + q * 2 + 1]);
-      part[q] = *reinterpret_cast<const uint32_t*>(&two);
-    }
+    for (int q = 0; q < 4; ++q) part[q] = pack_bf16(y[i * 4 + q * 2], y[i * 4 + q * 2 + 1]);
     hopper::store_matrices_turned(&s.turned[i * 8 + token][row + matrix % 2 * 8], part);
   }
 }
@@ -173,6 +173,20 @@ __device__ void write(const ManyRows& p, const Output& out, int first_row, int f
     } else {
       for (int k = 0; k < 8 && row + k < rows; ++k) y[at + k] = s.turned[t][r + k];
     }
+  }
+}
+
+/// `turned` to the image of y, of whole units.
+template <int kRows, class Shared>
+__device__ void write_image(const ManyRows& p, int rows, int first_row, int token_tile, const Shared& s) {
+  static_assert(kRows % kUnitColumns == 0);
+  const int units = rows / kUnitColumns;
+  uint4* const to =
+      p.y_image + (static_cast<int64_t>(token_tile) * units + first_row / kUnitColumns) * (kTokens * kRowPieces);
+  for (int i = threadIdx.x; i < kTokens * (kRows / 8); i += kMultipliers) {
+    const int unit = i / (kTokens * kRowPieces), row = i / kRowPieces % kTokens, q = i % kRowPieces;
+    to[unit * (kTokens * kRowPieces) + image_place(row, q)] =
+        image_piece(&s.turned[row][unit * kUnitColumns], rows - first_row - unit * kUnitColumns, q);
   }
 }
 
@@ -238,14 +252,20 @@ __device__ void run(const ManyRows& p, Shared<kTiles, kSwiglu>& s) {
 #pragma unroll
     for (int m = 0; m < (kSwiglu ? 1 : kTiles); ++m) {
       const int row = work.row(group, m) + own_row;
-      if (work.out->y_is_bf16) {
-        turn(sums[m], row - work.first_row, lane, s);
-      } else {
+      if (work.out->y_is_f32) {
         write_f32(p, *work.out, sums[m], row, first_token, lane);
+      } else {
+        turn(sums[m], row - work.first_row, lane, s);
       }
     }
     hopper::barrier_of<kMultipliers>();
-    if (work.out->y_is_bf16) write<Work::kRows>(p, *work.out, work.first_row, first_token, s);
+    if constexpr (kSwiglu) {
+      if (p.y_image != nullptr) {
+        write_image<Work::kRows>(p, work.out->weight.rows, work.first_row, work.token_tile, s);
+        continue;
+      }
+    }
+    if (!work.out->y_is_f32) write<Work::kRows>(p, *work.out, work.first_row, first_token, s);
   }
 }
 
@@ -309,17 +329,18 @@ void choose_tiles(Context& cx, ManyRows& p, bool swiglu) {
 
 void many_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
   const Arena::Scope scope(cx.arena);
-  const Tensor image = arrange_inputs(cx, x, kTokens);
+  const Tensor image = image_of(cx, x);
   // A launch for each run of outputs of one format.
   for (size_t begin = 0, end = 0; begin < outputs.size(); begin = end) {
     ManyRows p{};
     p.image = image.u8();
+    if (swiglu && outputs[0].y.dtype() == DType::u8) p.y_image = static_cast<uint4*>(outputs[0].y.raw());
     p.T = static_cast<int>(x.dim(0));
-    p.pairs = static_cast<int>(pairs_of(x.dim(1)));
+    p.pairs = static_cast<int>(pairs_of(outputs[begin].weight->in));
     const WeightFormat format = outputs[begin].weight->format;
     for (end = begin; end < outputs.size() && outputs[end].weight->format == format; ++end) {
       const LinearOutput& o = outputs[end];
-      p.outputs[p.count++] = {device_weight(*o.weight), 0, o.y.raw(), o.y.dtype() == DType::bf16};
+      p.outputs[p.count++] = {device_weight(*o.weight), 0, o.y.raw(), o.y.dtype() == DType::f32};
     }
     switch (format) {
       case WeightFormat::nvfp4:

@@ -25,6 +25,7 @@ struct WideRows {
   Output outputs[kMaxOutputs];
   int count, tiles;      // of 16 rows, of all outputs (of gate alone for SwiGLU)
   const uint8_t* image;  // [chunks][2 units][kTokens][128 bytes]
+  uint4* y_image;        // the same for the y of SwiGLU, or null
   int T, chunks;
   int items;  // of a cluster
   int ranks;  // blocks of a cluster

@@ -15,6 +15,7 @@
 #include <mutex>
 #include <tuple>
 
+#include "ops/linear/input_image.cuh"
 #include "ops/linear/linears_cuda.h"
 
 namespace nibble::ops {
@@ -40,9 +41,8 @@ __device__ inline float4 total(typename L::Shared& s, int token, int row) {
 __device__ inline void store(const Output& out, int64_t index, int count, const float (&y)[4]) {
   if (count == 4 && out.weight.rows % 4 == 0) {
     if (out.y_is_bf16) {
-      const __nv_bfloat162 low = __floats2bfloat162_rn(y[0], y[1]), high = __floats2bfloat162_rn(y[2], y[3]);
-      *reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(out.y) + index) = {
-          *reinterpret_cast<const uint32_t*>(&low), *reinterpret_cast<const uint32_t*>(&high)};
+      *reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(out.y) + index) = {pack_bf16(y[0], y[1]),
+                                                                               pack_bf16(y[2], y[3])};
     } else {
       *reinterpret_cast<float4*>(static_cast<float*>(out.y) + index) = {y[0], y[1], y[2], y[3]};
     }
@@ -68,7 +68,8 @@ __device__ void write_turn(const WideRows& p, const Place& place, int item, int 
   for (int i = kOneWarp ? threadIdx.x % 32 : threadIdx.x; i < kShare * kFours; i += kOneWarp ? 32 : L::kMultipliers) {
     const int row = first_row + i % kFours * 4, token = place.rank * kShare + i / kFours;
     const int tile = item * L::kOwnTiles + row / kTileRows;
-    if (first_token + token >= p.T || tile >= p.tiles) continue;
+    const bool to_image = L::kSwiglu && p.y_image != nullptr;
+    if ((first_token + token >= p.T && !to_image) || tile >= p.tiles) continue;
     const Output& out = L::kSwiglu ? p.outputs[0] : output_of(p, tile);
     const int n_out = (L::kSwiglu ? tile : tile - out.first_tile) * kTileRows + row % kTileRows;
     const int count = min(4, out.weight.rows - n_out);
@@ -82,6 +83,10 @@ __device__ void write_turn(const WideRows& p, const Place& place, int item, int 
       const float up[4] = {others.x, others.y, others.z, others.w};
 #pragma unroll
       for (int k = 0; k < 4; ++k) y[k] = swiglu_of(y[k], up[k] * p.outputs[1].weight.factor);
+      if (to_image) {
+        store_to_image(p.y_image, L::kTokens, first_token + token, n_out, pack_bf16(y[0], y[1]), pack_bf16(y[2], y[3]));
+        continue;
+      }
     }
     store(out, static_cast<int64_t>(first_token + token) * out.weight.rows + n_out, count, y);
   }
@@ -256,16 +261,17 @@ void wide_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> 
   const Arena::Scope scope(cx.arena);
   wide::WideRows p{};
   p.T = static_cast<int>(x.dim(0));
-  p.chunks = static_cast<int>(pairs_of(x.dim(1)));
+  p.chunks = static_cast<int>(pairs_of(outputs[0].weight->in));
   for (const LinearOutput& o : outputs) {
     NIBBLE_CHECK(o.weight->format == WeightFormat::nvfp4);
     p.outputs[p.count++] = {device_weight(*o.weight), p.tiles, o.y.raw(), o.y.dtype() == DType::bf16};
     if (!swiglu || p.count == 1) p.tiles += static_cast<int>(tiles_of(o.weight->out));
   }
-  const int tokens = p.T <= 32 ? 32 : p.T <= 64 ? 64 : 128;
+  const int tokens = image_tile(p.T);
   NIBBLE_CHECK(p.T <= tokens);
-  const Tensor image = arrange_inputs(cx, x, tokens);
+  const Tensor image = image_of(cx, x);
   p.image = image.u8();
+  if (swiglu && outputs[0].y.dtype() == DType::u8) p.y_image = static_cast<uint4*>(outputs[0].y.raw());
   if (tokens == 32) return wide::launch_wide<32>(cx, p, swiglu);
   if (tokens == 64) return wide::launch_wide<64>(cx, p, swiglu);
   wide::launch_wide<128>(cx, p, swiglu);
