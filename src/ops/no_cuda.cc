@@ -41,5 +41,9 @@ void delta_mixer_cuda(Context&, const Batch&, const Tensor&, const Tensor&, cons
                       const DeltaMixerWeights&, Tensor&, Tensor&, Tensor&) {
   unsupported_device("delta_mixer");
 }
+void delta_mixer_heads_cuda(Context&, const Batch&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                            const DeltaMixerWeights&, Tensor&, Tensor&, Tensor&) {
+  unsupported_device("delta_mixer");
+}
 
 }  // namespace nibble::ops

@@ -1,5 +1,5 @@
-// Instructions of sm_90 and later that have no name in CUDA C++: barriers that count bytes and bulk copies; and those
-// of sm_90a alone: warpgroup products, registers given and taken.
+// Instructions of sm_90 and later that have no name in CUDA C++: barriers that count bytes, bulk copies, clusters; and
+// those of sm_90a alone: warpgroup products, registers given and taken.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -8,7 +8,13 @@
 
 namespace nibble::hopper {
 
+/// Whether the architecture that is compiled for has the former. Kernels that use them begin with
+/// `if constexpr (!kSm90) return;` and are not launched on other GPUs (launch_cuda.cuh: has_clusters).
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+inline constexpr bool kSm90 = true;
+#else
+inline constexpr bool kSm90 = false;
+#endif
 
 __device__ inline uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
@@ -100,8 +106,6 @@ __device__ inline float4 load_from_block(uint32_t address) {
                : "memory");
   return v;
 }
-
-#endif
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 

@@ -81,6 +81,10 @@ void prefer_cache(const Context& cx, const char* op, void (*kernel)(Parameters..
                   op);
 }
 
+/// Clusters of blocks, bulk copies and barriers that count bytes: sm_90 and later.
+inline bool has_clusters(Device device) {
+  return device_attribute(device, cudaDevAttrComputeCapabilityMajor) >= 9;
+}
 /// Warpgroups multiply on sm_90 alone.
 inline bool has_warpgroup_products(Device device) {
   return device_attribute(device, cudaDevAttrComputeCapabilityMajor) == 9;

@@ -10,6 +10,10 @@ void delta_mixer_cpu(Context& cx, const Batch& batch, const Tensor& mix, const T
 void delta_mixer_cuda(Context& cx, const Batch& batch, const Tensor& mix, const Tensor& z, const Tensor& a,
                       const Tensor& b, const DeltaMixerWeights& w, Tensor& conv_state, Tensor& S, Tensor& y);
 
+/// The latter as GPUs without clusters of blocks do it, on any.
+void delta_mixer_heads_cuda(Context& cx, const Batch& batch, const Tensor& mix, const Tensor& z, const Tensor& a,
+                            const Tensor& b, const DeltaMixerWeights& w, Tensor& conv_state, Tensor& S, Tensor& y);
+
 /// How a GPU cuts sequences of more than kDeltaStepRows rows: chunks of kDeltaChunk rows counted from the first row of
 /// each sequence, worked on in windows of some chunks, so that scratch does not grow with the rows of a call.
 constexpr int kDeltaStepRows = 16;

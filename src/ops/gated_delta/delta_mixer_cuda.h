@@ -18,9 +18,11 @@ struct DeltaMixerArgs {
   Gate gate;
 };
 
-/// The recurrence over sequences of any length; with short_only it leaves those longer than kDeltaStepRows alone.
+/// The recurrence over sequences of any length, on any GPU.
+void delta_mixer_heads(Context& cx, const DeltaMixerArgs& args);
+/// The same, bit for bit, by clusters of blocks; with short_only it leaves those longer than kDeltaStepRows alone.
 void delta_mixer_steps(Context& cx, const DeltaMixerArgs& args, bool short_only);
-/// The same, bit for bit, where no sequence has more than one row and Dk = Dv = 128.
+/// The same, where no sequence has more than one row and Dk = Dv = 128.
 void delta_mixer_tokens(Context& cx, const DeltaMixerArgs& args);
 /// The chunked form over the sequences longer than kDeltaStepRows; Dk = Dv = kDeltaChunkSize.
 void delta_mixer_chunks(Context& cx, const DeltaMixerArgs& args, const DeltaWindows& windows);

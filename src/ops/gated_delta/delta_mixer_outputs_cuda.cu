@@ -14,6 +14,7 @@ static_assert(kStateTileBytes == sizeof(float) * kRows * kStride);  // the rows 
 /// y of a chunk, and the convolution's last rows of a sequence that ends with it. grid (Hv, window), 4 warps of 16
 /// rows.
 __global__ void __launch_bounds__(128) chunk_outputs(DeltaMixerArgs m, Tiles tiles, int window) {
+  if constexpr (!hopper::kSm90) return;
   extern __shared__ float4 shared_memory[];
   OutputShared& s = *reinterpret_cast<OutputShared*>(shared_memory);
   const int head = blockIdx.x, tid = threadIdx.x, warp = tid / 32, lane = tid % 32, g = lane / 4, pair = lane % 4 * 2;
@@ -21,17 +22,20 @@ __global__ void __launch_bounds__(128) chunk_outputs(DeltaMixerArgs m, Tiles til
   const int64_t at = static_cast<int64_t>(blockIdx.y) * m.heads + head;
   const int ratio = m.heads / m.key_heads;
   const int64_t key_at = static_cast<int64_t>(blockIdx.y) * m.key_heads + head / ratio;
-  if (tid == 0) begin_barrier(&s.barrier);
+  if (tid == 0) {
+    hopper::barrier_init(&s.barrier, 1);
+    hopper::barrier_fence();
+  }
   __syncthreads();
   wait_for_predecessor();
   let_successor_start();
   if (chunk.sequence < 0) return;
   if (tid == 0) {
-    expect_bytes(&s.barrier, 2 * kRowTileBytes + kColumnTileBytes + kStateTileBytes);
-    copy_tile(s.q, tiles.q + key_at * kDeltaRowTile, kRowTileBytes, &s.barrier);
-    copy_tile(s.k, tiles.k + key_at * kDeltaRowTile, kRowTileBytes, &s.barrier);
-    copy_tile(s.state, tiles.state + at * kDeltaStateTile, kStateTileBytes, &s.barrier);
-    copy_tile(s.d, tiles.ud + at * kDeltaColumnTile, kColumnTileBytes, &s.barrier);
+    hopper::barrier_expect(&s.barrier, 2 * kRowTileBytes + kColumnTileBytes + kStateTileBytes);
+    hopper::bulk_copy(s.q, tiles.q + key_at * kDeltaRowTile, kRowTileBytes, &s.barrier);
+    hopper::bulk_copy(s.k, tiles.k + key_at * kDeltaRowTile, kRowTileBytes, &s.barrier);
+    hopper::bulk_copy(s.state, tiles.state + at * kDeltaStateTile, kStateTileBytes, &s.barrier);
+    hopper::bulk_copy(s.d, tiles.ud + at * kDeltaColumnTile, kColumnTileBytes, &s.barrier);
   }
   if (tid < kRows) s.sum[tid] = tiles.sum[at * kRows + tid];
   if (chunk.last()) {
@@ -59,7 +63,7 @@ __global__ void __launch_bounds__(128) chunk_outputs(DeltaMixerArgs m, Tiles til
     }
   }
   __syncthreads();
-  wait_barrier(&s.barrier, 0);
+  hopper::barrier_wait(&s.barrier, 0);
 
   const float sum[2] = {s.sum[warp * 16 + g], s.sum[warp * 16 + g + 8]};
   uint32_t q[8][4];

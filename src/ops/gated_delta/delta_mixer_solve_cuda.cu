@@ -86,28 +86,32 @@ __device__ inline uint32_t weighted_pair(const SolveShared& s, const float* weig
 
 /// W and U' of a chunk. grid (Hv, window), 4 warps: of 16 rows, for U' of 32 columns.
 __global__ void __launch_bounds__(128) chunk_solve(DeltaMixerArgs m, Tiles tiles, int window) {
+  if constexpr (!hopper::kSm90) return;
   extern __shared__ float4 shared_memory[];
   SolveShared& s = *reinterpret_cast<SolveShared*>(shared_memory);
   const int head = blockIdx.x, tid = threadIdx.x, warp = tid / 32, lane = tid % 32, g = lane / 4, pair = lane % 4 * 2;
   const Chunk chunk = chunk_at(m, window + blockIdx.y);
   const int64_t at = static_cast<int64_t>(blockIdx.y) * m.heads + head;
   const int64_t key_at = static_cast<int64_t>(blockIdx.y) * m.key_heads + head / (m.heads / m.key_heads);
-  if (tid == 0) begin_barrier(&s.barrier);
+  if (tid == 0) {
+    hopper::barrier_init(&s.barrier, 1);
+    hopper::barrier_fence();
+  }
   __syncthreads();
   wait_for_predecessor();
   let_successor_start();
   if (chunk.sequence < 0) return;
   if (tid == 0) {
-    expect_bytes(&s.barrier, 2 * kRowTileBytes);
-    copy_tile(s.k, tiles.k + key_at * kDeltaRowTile, kRowTileBytes, &s.barrier);
-    copy_tile(s.v, tiles.vw + at * kDeltaRowTile, kRowTileBytes, &s.barrier);
+    hopper::barrier_expect(&s.barrier, 2 * kRowTileBytes);
+    hopper::bulk_copy(s.k, tiles.k + key_at * kDeltaRowTile, kRowTileBytes, &s.barrier);
+    hopper::bulk_copy(s.v, tiles.vw + at * kDeltaRowTile, kRowTileBytes, &s.barrier);
   }
   if (tid < kRows) {
     const float sum = tiles.sum[at * kRows + tid], beta = tiles.beta[at * kRows + tid];
     s.sum[tid] = sum, s.beta[tid] = beta, s.weight[tid] = beta * __expf(sum);
   }
   __syncthreads();
-  wait_barrier(&s.barrier, 0);
+  hopper::barrier_wait(&s.barrier, 0);
 
   {
     float kk[8][4] = {};

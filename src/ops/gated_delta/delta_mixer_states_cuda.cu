@@ -35,6 +35,7 @@ __device__ inline void store_row(uint16_t* row, uint32_t left, uint32_t right) {
 template <int kColumns>
 __global__ void __launch_bounds__(4 * kColumns)
     chunk_states(DeltaMixerArgs m, Tiles tiles, int window, int window_size, int stages) {
+  if constexpr (!hopper::kSm90) return;
   extern __shared__ float4 shared_memory[];
   constexpr uint32_t kSliceBytes = 2 * kColumns * kColumnStride;
   StateShared<kColumns>& shared = *reinterpret_cast<StateShared<kColumns>*>(shared_memory);
@@ -50,7 +51,8 @@ __global__ void __launch_bounds__(4 * kColumns)
     if (sequence < 0) before += chunks;
   }
   if (tid == 0) {
-    for (int i = 0; i < stages; ++i) begin_barrier(&shared.stage[i].barrier);
+    for (int i = 0; i < stages; ++i) hopper::barrier_init(&shared.stage[i].barrier, 1);
+    hopper::barrier_fence();
   }
   __syncthreads();
   wait_for_predecessor();
@@ -63,11 +65,12 @@ __global__ void __launch_bounds__(4 * kColumns)
     StateStage<kColumns>& s = shared.stage[i % stages];
     const int64_t at = static_cast<int64_t>(place0 + i) * m.heads + head;
     const int64_t key_at = static_cast<int64_t>(place0 + i) * m.key_heads + head / (m.heads / m.key_heads);
-    expect_bytes(&s.barrier, 2 * kRowTileBytes + kSliceBytes + kRows * 4);
-    copy_tile(s.w, tiles.vw + at * kDeltaRowTile, kRowTileBytes, &s.barrier);
-    copy_tile(s.u, tiles.ud + at * kDeltaColumnTile + blockIdx.x * kColumns * kColumnStride, kSliceBytes, &s.barrier);
-    copy_tile(s.sum, tiles.sum + at * kRows, kRows * 4, &s.barrier);
-    copy_tile(s.k, tiles.k + key_at * kDeltaRowTile, kRowTileBytes, &s.barrier);
+    hopper::barrier_expect(&s.barrier, 2 * kRowTileBytes + kSliceBytes + kRows * 4);
+    hopper::bulk_copy(s.w, tiles.vw + at * kDeltaRowTile, kRowTileBytes, &s.barrier);
+    hopper::bulk_copy(s.u, tiles.ud + at * kDeltaColumnTile + blockIdx.x * kColumns * kColumnStride, kSliceBytes,
+                      &s.barrier);
+    hopper::bulk_copy(s.sum, tiles.sum + at * kRows, kRows * 4, &s.barrier);
+    hopper::bulk_copy(s.k, tiles.k + key_at * kDeltaRowTile, kRowTileBytes, &s.barrier);
   };
   if (tid == 0) {
     for (int i = 0; i < min(stages - 1, count); ++i) fetch(i);
@@ -99,7 +102,7 @@ __global__ void __launch_bounds__(4 * kColumns)
       store_row(keep + n * 16, rounded[n][0], rounded[n][2]);
       store_row(keep + n * 16 + 8 * kStride, rounded[n][1], rounded[n][3]);
     }
-    wait_barrier(&s.barrier, i / stages % 2);
+    hopper::barrier_wait(&s.barrier, i / stages % 2);
 
     float d[8][4] = {};  // D'[column, row]
 #pragma unroll

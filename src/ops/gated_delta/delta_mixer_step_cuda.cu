@@ -2,7 +2,8 @@
 // token to the last, so it travels through memory once in each direction. A warp owns 8 columns over all Dk rows: its
 // lanes are 2 groups of 4 columns times 16 groups of kRows rows, and its sums need no other warp. The slices of all
 // value heads of one key head form a cluster, because the rows of y are normed over whole heads and because q and k
-// channels of the convolution are shared: only one block writes those back, after all have read them.
+// channels of the convolution are shared: only one block writes those back, after all have read them. GPUs without
+// clusters give a block a whole value head, and a kernel behind it writes the convolution's past.
 #include "ops/gated_delta/delta_mixer_step_cuda.cuh"
 
 namespace nibble::ops {
@@ -16,10 +17,12 @@ __device__ inline void store_at(float* place, int rank, float value) {
   asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(hopper::address_in_block(place, rank)), "f"(value) : "memory");
 }
 
-/// Dk <= 16 * kRows. grid (slices * Hv/Hk, Hk, sequences), a cluster along x; dynamic shared memory: see step_floats.
-template <int kRows, int kWarps>
-__global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
+/// Dk <= 16 * kRows. grid (slices * Hv/Hk, Hk, sequences), with kClusters a cluster along x, else one slice; dynamic
+/// shared memory: kRowBytes.
+template <int kRows, int kWarps, bool kClusters>
+__global__ void __launch_bounds__(32 * kWarps, kRows <= 8 && kWarps <= 16 ? 16 / kWarps : 1)
     delta_step(DeltaMixerArgs m, int slices, bool short_only) {
+  if constexpr (kClusters && !hopper::kSm90) return;
   constexpr int kThreads = 32 * kWarps, kKeys = 16 * kRows, kColumns = 8 * kWarps, kRow = 2 * kKeys + kColumns;
   constexpr int kChannels = (kRow + kThreads - 1) / kThreads, kPairs = kTile * kColumns / 2 / kThreads;
   extern __shared__ float4 shared_memory[];
@@ -37,7 +40,7 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
     wait_for_predecessor();
     return;
   }
-  hopper::cluster_begin();  // others may store into this block
+  if constexpr (kClusters) hopper::cluster_begin();  // others may store into this block
 
   // S, the convolution's past and its weights come from long before: they travel while the predecessor ends.
   const int group = lane / 2, local = warp * 8 + lane % 2 * 4, column = slice * kColumns + local;
@@ -158,7 +161,7 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
       }
       __syncwarp();
     }
-    if (begin == 0) hopper::cluster_wait();
+    if (kClusters && begin == 0) hopper::cluster_wait();
     float(*const sums)[kMaxPartials] = squares[begin / kTile % 2];
     if (active && lane < n) {
       float sum = 0;
@@ -167,10 +170,15 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
         const float x = row[lane][2 * kKeys + warp * 8 + j];
         sum = fmaf(x, x, sum);
       }
-      const int leader = rank - slice;
-      for (int peer = leader; peer < leader + slices; ++peer) store_at(&sums[lane][slice * kWarps + warp], peer, sum);
+      float* const place = &sums[lane][slice * kWarps + warp];
+      if constexpr (kClusters) {
+        const int leader = rank - slice;
+        for (int peer = leader; peer < leader + slices; ++peer) store_at(place, peer, sum);
+      } else {
+        *place = sum;
+      }
     }
-    hopper::cluster_arrive();
+    if constexpr (kClusters) hopper::cluster_arrive();
     if (active && begin + kTile >= rows) {
 #pragma unroll
       for (int i = 0; i < kRows; ++i) {
@@ -180,7 +188,11 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
         }
       }
     }
-    hopper::cluster_wait();
+    if constexpr (kClusters) {
+      hopper::cluster_wait();
+    } else {
+      __syncthreads();
+    }
 
 #pragma unroll
     for (int i = 0; i < kPairs; ++i) {
@@ -192,27 +204,54 @@ __global__ void __launch_bounds__(32 * kWarps, kRows <= 8 ? 16 / kWarps : 1)
     }
     if (begin + kTile < rows) __syncthreads();
   }
-  // Behind the last exchange all blocks have read the past; v channels have no other reader.
+  if constexpr (kClusters) {
+    // Behind the last exchange all blocks have read the past; v channels have no other reader.
 #pragma unroll
-  for (int i = 0; i < kChannels; ++i) {
-    if (channel[i] < 0 || (rank != 0 && tid + i * kThreads < 2 * kKeys)) continue;
+    for (int i = 0; i < kChannels; ++i) {
+      if (channel[i] < 0 || (rank != 0 && tid + i * kThreads < 2 * kKeys)) continue;
 #pragma unroll
-    for (int j = 0; j < 3; ++j) {
-      m.conv_state[(static_cast<int64_t>(slot) * 3 + j) * m.channels + channel[i]] = past[i][j];
+      for (int j = 0; j < 3; ++j) {
+        m.conv_state[(static_cast<int64_t>(slot) * 3 + j) * m.channels + channel[i]] = past[i][j];
+      }
     }
   }
 }
 
+/// The last rows of each sequence become the convolution's past.
+__global__ void move_past(DeltaMixerArgs m) {
+  const int channel = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x), sequence = blockIdx.y;
+  wait_for_predecessor();
+  let_successor_start();
+  const int64_t first = m.begin[sequence], slot = m.slot[sequence];
+  const int rows = static_cast<int>(m.begin[sequence + 1] - first);
+  if (slot < 0 || rows <= 0 || channel >= m.channels) return;
+  float* const past = m.conv_state + slot * 3 * m.channels + channel;
+  const bool fresh = m.position[sequence] == 0;
+  float next[3];
+#pragma unroll
+  for (int j = 0; j < 3; ++j) {
+    const int row = rows - 3 + j;
+    next[j] = row >= 0 ? bf16_to_f32(m.mix[(first + row) * m.channels + channel])
+              : fresh  ? 0.0f
+                       : past[(row + 3) * m.channels];
+  }
+#pragma unroll
+  for (int j = 0; j < 3; ++j) past[j * m.channels] = next[j];
+}
+
+/// Of a tile of rows in shared memory.
+template <int kRows, int kWarps>
+constexpr size_t kRowBytes = sizeof(float) * kTile*(2 * 16 * kRows + 8 * kWarps);
+
 template <int kRows, int kWarps>
 void queue(Context& cx, const DeltaMixerArgs& m, bool short_only) {
   constexpr int kColumns = 8 * kWarps;
-  constexpr size_t kShared = sizeof(float) * kTile * (2 * 16 * kRows + kColumns);
   const int slices = (m.value_size + kColumns - 1) / kColumns, cluster = slices * (m.heads / m.key_heads);
   NIBBLE_CHECK(cluster <= 8);
   const dim3 grid(static_cast<unsigned>(cluster), static_cast<unsigned>(m.key_heads),
                   static_cast<unsigned>(m.sequences));
-  launch_clusters(cx, "delta_mixer", delta_step<kRows, kWarps>, grid, dim3(static_cast<unsigned>(cluster)),
-                  dim3(32 * kWarps), kShared, m, slices, short_only);
+  launch_clusters(cx, "delta_mixer", delta_step<kRows, kWarps, true>, grid, dim3(static_cast<unsigned>(cluster)),
+                  dim3(32 * kWarps), kRowBytes<kRows, kWarps>, m, slices, short_only);
 }
 
 template <int kRows>
@@ -225,7 +264,30 @@ void queue(Context& cx, const DeltaMixerArgs& m, bool short_only) {
   }
 }
 
+template <int kRows, int kWarps>
+void queue_heads(Context& cx, const DeltaMixerArgs& m) {
+  const dim3 grid(static_cast<unsigned>(m.heads / m.key_heads), static_cast<unsigned>(m.key_heads),
+                  static_cast<unsigned>(m.sequences));
+  launch(cx, "delta_mixer", delta_step<kRows, kWarps, false>, grid, dim3(32 * kWarps), kRowBytes<kRows, kWarps>, m, 1,
+         false);
+}
+
 }  // namespace
+
+void delta_mixer_heads(Context& cx, const DeltaMixerArgs& m) {
+  NIBBLE_CHECK(m.key_size <= 256 && m.value_size <= 256);
+  if (m.value_size <= 128 && m.key_size <= 16) {
+    queue_heads<1, 16>(cx, m);
+  } else if (m.value_size <= 128 && m.key_size <= 128) {
+    queue_heads<8, 16>(cx, m);
+  } else {
+    queue_heads<16, 32>(cx, m);
+  }
+  constexpr int kThreads = 256;
+  launch(cx, "delta_mixer", move_past,
+         dim3(static_cast<unsigned>((m.channels + kThreads - 1) / kThreads), static_cast<unsigned>(m.sequences)),
+         dim3(kThreads), 0, m);
+}
 
 void delta_mixer_steps(Context& cx, const DeltaMixerArgs& m, bool short_only) {
   NIBBLE_CHECK(m.key_size <= 256 && m.value_size <= 256);

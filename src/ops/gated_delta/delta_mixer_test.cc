@@ -5,6 +5,7 @@
 
 #include "ops/conv/conv_silu.h"
 #include "ops/gated_delta/delta_gates.h"
+#include "ops/gated_delta/delta_mixer_backends.h"
 #include "ops/gated_delta/gated_delta.h"
 #include "ops/norm/l2_norm.h"
 #include "ops/shape/split.h"
@@ -113,8 +114,9 @@ struct OnGpu {
     const ops::DeltaMixerWeights w{
         .conv = conv.view, .a_log = a_log.view, .dt_bias = dt_bias.view, .norm = norm.view, .gate = c.d.gate};
     Tensor out = y.view.rows(from, to);
-    ops::delta_mixer(gpu.cx, batch, mix.view.rows(from, to), z.view.rows(from, to), a.view.rows(from, to),
-                     b.view.rows(from, to), w, conv_state.view, S.view, out);
+    const auto mixer = clusters ? ops::delta_mixer : ops::delta_mixer_heads_cuda;
+    mixer(gpu.cx, batch, mix.view.rows(from, to), z.view.rows(from, to), a.view.rows(from, to), b.view.rows(from, to),
+          w, conv_state.view, S.view, out);
   }
   void run_all() {
     const test::DeviceBatch numbers(gpu, c.begin, c.slot, c.position);
@@ -132,6 +134,7 @@ struct OnGpu {
 
   test::CudaContext& gpu;
   const Case& c;
+  bool clusters = true;  // false: as on a GPU that has none
   test::DeviceTensor mix, z, a, b, conv, a_log, dt_bias, norm, conv_state, S, y;
 };
 
@@ -343,6 +346,27 @@ TEST(DeltaMixerCuda, ARowEachOfManySequences) {
       if (list[i].slot >= 0 && list[i].rows > 0) alone.run_rows(list[i], c.begin[i], 0, 1);
     }
     expect_same(alone, together);
+  }
+}
+
+TEST(DeltaMixerCuda, GpusWithoutClustersGetTheSame) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  Rng rng(321);
+  for (const Dims& d : kDims) {
+    SCOPED_TRACE(d.name);
+    const Case c(rng, d, {{3, 4, 9}, {1, -1, 0}, {16, 0, 0}, {0, 2, 5}, {1, 5, 77}, {2, 1, 0}}, 7);
+    OnGpu clusters(gpu, c), heads(gpu, c);
+    heads.clusters = false;
+    clusters.run_all();
+    heads.run_all();
+    expect_same(heads, clusters);
+    // Long ones, which go in chunks elsewhere.
+    const Case long_one(rng, d, {{40, 1, 0}, {130, 3, 4}}, 5);
+    OnGpu rows(gpu, long_one);
+    rows.clusters = false;
+    rows.run_all();
+    const Result r{test::to_f32(rows.y.fetch()), rows.conv_state.fetch().copy(), rows.S.fetch().copy()};
+    expect_oracle(long_one, r, test::kBf16Rounding, test::kGatedDeltaBf16, std::nullopt);
   }
 }
 

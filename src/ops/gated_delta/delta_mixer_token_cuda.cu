@@ -39,6 +39,7 @@ __device__ inline void wait_until_sent() {
 
 /// grid (Hv/Hk, Hk, sequences), a cluster along x; dynamic shared memory: S.
 __global__ void __launch_bounds__(kThreads, 2) delta_token(DeltaMixerArgs m) {
+  if constexpr (!hopper::kSm90) return;
   extern __shared__ __align__(16) float4 S[];
   __shared__ __align__(16) float row[3 * kSize];
   __shared__ float squares[kGroups];

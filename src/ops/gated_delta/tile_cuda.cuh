@@ -1,56 +1,23 @@
-// Tiles of BF16 in shared memory: whole copies into it, and the operands of 16x8x16 products out of it.
+// The operands of 16x8x16 products out of tiles of BF16 in shared memory.
 #pragma once
 
+#include "tensor/hopper.cuh"
 #include "tensor/launch_cuda.cuh"
 
 namespace nibble::ops {
 
-__device__ inline uint32_t shared_address(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-
-// ---- Copies by the copy engine, whose end a barrier in shared memory tells. ----
-
-/// By one thread; the others may use the barrier after __syncthreads.
-__device__ inline void begin_barrier(uint64_t* barrier) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(barrier)) : "memory");
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-}
-/// By one thread: so many bytes will come before the barrier's phase ends.
-__device__ inline void expect_bytes(uint64_t* barrier, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
-               : "memory");
-}
-/// By one thread; addresses and size are multiples of 16 bytes.
-__device__ inline void copy_tile(void* to, const void* from, uint32_t bytes, uint64_t* barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                   shared_address(to)),
-               "l"(from), "r"(bytes), "r"(shared_address(barrier))
-               : "memory");
-}
-/// Until the phase of this parity has ended.
-__device__ inline void wait_barrier(uint64_t* barrier, uint32_t parity) {
-  uint32_t done = 0;
-  while (done == 0) {
-    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-                 : "=r"(done)
-                 : "r"(shared_address(barrier)), "r"(parity)
-                 : "memory");
-  }
-}
-
-// ---- Operands. `tile` is row-major with `stride` elements per row; a thread gets its part of the named block. ----
+// `tile` is row-major with `stride` elements per row; a thread gets its part of the named block.
 
 __device__ inline void load_matrices(const uint16_t* p, uint32_t (&r)[4]) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(p))
+               : "r"(hopper::shared_address(p))
                : "memory");
 }
 __device__ inline void load_matrices_transposed(const uint16_t* p, uint32_t (&r)[4]) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(p))
+               : "r"(hopper::shared_address(p))
                : "memory");
 }
 
@@ -79,11 +46,6 @@ __device__ inline void load_b_transposed(const uint16_t* tile, int stride, int r
   b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
 }
 
-/// Two neighbours of a row, the first in the low half.
-__device__ inline uint32_t pack_bf16(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&pair);
-}
 /// The sums of a 16x16 block, as two products of 8 columns leave them, as the operand a of the next product.
 __device__ inline void sums_as_a(const float (&left)[4], const float (&right)[4], uint32_t (&a)[4]) {
   a[0] = pack_bf16(left[0], left[1]), a[1] = pack_bf16(left[2], left[3]);

@@ -10,7 +10,7 @@ constexpr int64_t kFewRows = 64;
 
 /// Any T; beyond kFewRows it reads weights once per piece of as many rows.
 void few_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);
-/// Up to four rows, at least one weight NVFP4, and inputs that leave weights some room; false if that is not so.
+/// Up to four rows, at least one weight NVFP4, inputs that leave weights some room, sm_90 or later; false if not so.
 bool packed_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);
 /// More than kFewRows rows on sm_90; x, and y of SwiGLU, may be images.
 void many_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu);

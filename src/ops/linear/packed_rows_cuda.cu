@@ -258,6 +258,7 @@ __device__ void run_rows(const FewRows& p, const FewRowsGroup& group, __nv_bfloa
 /// kMixed: some weights have another format, which takes more registers.
 template <int kTiles, int kRing, bool kMixed>
 __global__ void __launch_bounds__(kThreads + 32, kBlocks) packed_rows(const __grid_constant__ FewRows p) {
+  if constexpr (!hopper::kSm90) return;
   extern __shared__ __align__(128) uint8_t dynamic[];
   __shared__ Slices<kTiles> slices;
   __shared__ uint64_t arrived;
@@ -295,7 +296,7 @@ bool launch_packed(Context& cx, FewRows& p) {
 
 bool packed_rows_cuda(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
   const auto packed = [](const LinearOutput& o) { return o.weight->format == WeightFormat::nvfp4; };
-  if (x.dim(0) > kMostRows || std::ranges::none_of(outputs, packed)) return false;
+  if (x.dim(0) > kMostRows || std::ranges::none_of(outputs, packed) || !has_clusters(cx.device)) return false;
   FewRows p = few_rows_of(x, outputs);
   if (swiglu) return launch_packed<2, 4, false>(cx, p);  // gate and up have one format
   if (p.group_count > 1) return launch_packed<1, 6, true>(cx, p) || launch_packed<1, 4, true>(cx, p);
