@@ -30,8 +30,9 @@ struct AttentionOperands {
   Partials splits;  // of the long ones; rows: T
 };
 
-/// Queues the one launch that fills q and the new positions of the caches.
-void attention_prepare(Context& cx, const AttentionOperands& a, int64_t rows, const GatedAttentionWeights& w);
+/// Queues the one launch that fills q and the new positions of the caches, before attention_short or another.
+void attention_prepare(Context& cx, const AttentionOperands& a, int64_t rows, const GatedAttentionWeights& w,
+                       bool short_follows);
 /// The sequences of up to kShortRows rows, D = kFastSize.
 void attention_short(Context& cx, const AttentionOperands& a);
 /// The longer ones, D = kFastSize; `rows` is T.
