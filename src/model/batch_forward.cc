@@ -116,7 +116,7 @@ size_t batch_scratch_bytes(const Config& c, int64_t rows, int64_t sequences, int
   const int64_t attention = c.q_proj_rows() + 2 * c.kv_dim() + c.q_dim();
   const int64_t delta = c.conv_dim() + 2 * c.value_dim() + 4 * c.value_heads;
   const int64_t row_bytes = 4 * c.hidden + 2 * (2 * c.hidden + std::max(attention, delta));
-  // What inputs_of() takes is as much.
+  // At least what inputs_of() takes.
   const size_t inputs_bytes =
       2 * ops::linears_scratch_bytes(rows, c.hidden) + ops::linears_scratch_bytes(rows, c.intermediate);
   const ops::Batch batch{.sequences = sequences, .longest = rows, .reach = reach};

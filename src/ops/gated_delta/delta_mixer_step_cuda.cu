@@ -241,7 +241,7 @@ __global__ void move_past(DeltaMixerArgs m) {
 
 /// Of a tile of rows in shared memory.
 template <int kRows, int kWarps>
-constexpr size_t kRowBytes = sizeof(float) * kTile*(2 * 16 * kRows + 8 * kWarps);
+constexpr size_t kRowBytes = size_t{kTile * sizeof(float)} * (2 * 16 * kRows + 8 * kWarps);
 
 template <int kRows, int kWarps>
 void queue(Context& cx, const DeltaMixerArgs& m, bool short_only) {

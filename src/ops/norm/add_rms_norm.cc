@@ -14,7 +14,8 @@ void add_rms_norm_cpu(Context& cx, const Tensor& y, const Tensor& w, float eps, 
 void add_rms_norm_cuda(Context& cx, const Tensor& y, const Tensor& w, float eps, Tensor& h, Tensor& n);
 
 void add_rms_norm(Context& cx, const Tensor& y, const Tensor& w, float eps, Tensor& h, Tensor& n) {
-  NIBBLE_CHECK(h.rank() == 2 && (n.dtype() == DType::u8 || n.shape() == h.shape()) && (y.empty() || y.shape() == h.shape()));
+  NIBBLE_CHECK(h.rank() == 2 && (n.dtype() == DType::u8 || n.shape() == h.shape()) &&
+               (y.empty() || y.shape() == h.shape()));
   NIBBLE_CHECK(w.shape() == Shape({h.dim(1)}) && h.dtype() == DType::f32);
   if (h.dim(0) > 0) NIBBLE_DISPATCH(h.device(), add_rms_norm, cx, y, w, eps, h, n);
 }
