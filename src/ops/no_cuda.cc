@@ -2,6 +2,7 @@
 #include "ops/attention/gated_attention_backends.h"
 #include "ops/gated_delta/delta_mixer_backends.h"
 #include "ops/linear/linears_backends.h"
+#include "ops/sample/sample_backends.h"
 #include "tensor/dispatch.h"
 
 namespace nibble::ops {
@@ -31,6 +32,9 @@ void argmax_cuda(Context&, const Tensor&, const Tensor&, Tensor&, Tensor&) {
   unsupported_device("argmax");
 }
 void sample_cuda(Context&, const Tensor&, const Tensor&, Tensor&, Tensor&, Tensor&, Tensor&) {
+  unsupported_device("sample");
+}
+void sample_single_cuda(Context&, const Tensor&, const Tensor&, Tensor&, Tensor&, Tensor&, Tensor&) {
   unsupported_device("sample");
 }
 void gated_attention_cuda(Context&, const Batch&, const Tensor&, const Tensor&, const Tensor&,

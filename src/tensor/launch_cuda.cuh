@@ -18,38 +18,6 @@ inline cudaStream_t cuda_stream(const Context& cx) {
   return static_cast<cudaStream_t>(cx.stream->native());
 }
 
-/// Queues a kernel whose blocks work in clusters of `cluster`, which divides the grid. With programmatic dependent
-/// launch the blocks start while the kernel before still runs: whatever the kernel reads of its predecessors' results,
-/// and whatever it writes, stands behind wait_for_predecessor().
-template <class... Parameters, class... Arguments>
-void launch_clusters(const Context& cx, const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 cluster,
-                     dim3 block, size_t shared, Arguments&&... arguments) {
-  if (shared > 0) {  // with what the kernel itself declares it may be more than a kernel gets unasked
-    cx.stream->note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-                    op);
-  }
-  cudaLaunchAttribute attributes[2]{};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim = {cluster.x, cluster.y, cluster.z};
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = block;
-  config.dynamicSmemBytes = shared;
-  config.stream = cuda_stream(cx);
-  config.attrs = attributes;
-  config.numAttrs = cluster.x * cluster.y * cluster.z > 1 ? 2 : 1;
-  cx.stream->note(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), op);
-}
-
-/// The same without clusters.
-template <class... Parameters, class... Arguments>
-void launch(const Context& cx, const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
-            Arguments&&... arguments) {
-  launch_clusters(cx, op, kernel, grid, dim3(1), block, shared, std::forward<Arguments>(arguments)...);
-}
-
 /// Asked once: a GPU that was lost since does not answer.
 inline int device_attribute(Device device, cudaDeviceAttr attribute) {
   static std::mutex mutex;
@@ -69,6 +37,46 @@ inline size_t shared_memory_of_block(Device device, int blocks) {
       std::min(device_attribute(device, cudaDevAttrMaxSharedMemoryPerBlockOptin),
                device_attribute(device, cudaDevAttrMaxSharedMemoryPerMultiprocessor) / blocks - kSharedOfSystem));
 }
+/// Clusters of blocks, bulk copies and barriers that count bytes: sm_90 and later.
+inline bool has_clusters(Device device) {
+  return device_attribute(device, cudaDevAttrComputeCapabilityMajor) >= 9;
+}
+/// Warpgroups multiply on sm_90 alone.
+inline bool has_warpgroup_products(Device device) {
+  return device_attribute(device, cudaDevAttrComputeCapabilityMajor) == 9;
+}
+
+/// Queues a kernel whose blocks work in clusters of `cluster`, which divides the grid. With programmatic dependent
+/// launch (sm_90 and later) the blocks start while the kernel before still runs: whatever the kernel reads of its
+/// predecessors' results, and whatever it writes, stands behind wait_for_predecessor().
+template <class... Parameters, class... Arguments>
+void launch_clusters(const Context& cx, const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 cluster,
+                     dim3 block, size_t shared, Arguments&&... arguments) {
+  if (shared > 0) {  // with what the kernel itself declares it may be more than a kernel gets unasked
+    cx.stream->note(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+                    op);
+  }
+  cudaLaunchAttribute attributes[2]{};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {cluster.x, cluster.y, cluster.z};
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared;
+  config.stream = cuda_stream(cx);
+  config.attrs = attributes;
+  config.numAttrs = !has_clusters(cx.device) ? 0 : cluster.x * cluster.y * cluster.z > 1 ? 2 : 1;
+  cx.stream->note(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), op);
+}
+
+/// The same without clusters.
+template <class... Parameters, class... Arguments>
+void launch(const Context& cx, const char* op, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
+            Arguments&&... arguments) {
+  launch_clusters(cx, op, kernel, grid, dim3(1), block, shared, std::forward<Arguments>(arguments)...);
+}
 
 /// Multiprocessors give `kernel` so many bytes of shared memory, at least what a block takes, and the rest is L1 cache.
 /// What is loaded into registers passes through that cache: a kernel with much on its way needs it large. A
@@ -79,15 +87,6 @@ void prefer_cache(const Context& cx, const char* op, void (*kernel)(Parameters..
   const auto percent = static_cast<int>((100 * shared + static_cast<size_t>(most) - 1) / static_cast<size_t>(most));
   cx.stream->note(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, std::min(percent, 100)),
                   op);
-}
-
-/// Clusters of blocks, bulk copies and barriers that count bytes: sm_90 and later.
-inline bool has_clusters(Device device) {
-  return device_attribute(device, cudaDevAttrComputeCapabilityMajor) >= 9;
-}
-/// Warpgroups multiply on sm_90 alone.
-inline bool has_warpgroup_products(Device device) {
-  return device_attribute(device, cudaDevAttrComputeCapabilityMajor) == 9;
 }
 
 constexpr int kEarlyRows = 2, kEarlyNormRows = 4;

@@ -1,13 +1,7 @@
-#include "ops/sample/sample.h"
-
+#include "ops/sample/sample_backends.h"
 #include "tensor/dispatch.h"
 
 namespace nibble::ops {
-
-void sample_cpu(Context& cx, const Tensor& logits, const Tensor& allowed, Tensor& rules, Tensor& seen, Tensor& ids,
-                Tensor& position);
-void sample_cuda(Context& cx, const Tensor& logits, const Tensor& allowed, Tensor& rules, Tensor& seen, Tensor& ids,
-                 Tensor& position);
 
 void sample(Context& cx, const Tensor& logits, const Tensor& allowed, Tensor& rules, Tensor& seen, Tensor& ids,
             Tensor& position) {

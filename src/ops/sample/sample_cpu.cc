@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "ops/sample/sample.h"
+#include "ops/sample/sample_backends.h"
 
 namespace nibble::ops {
 namespace {

@@ -1,25 +1,43 @@
-// A row is the work of a cluster of eight blocks, each with an eighth of the ids. Cuts and draws are places in the
-// order of likelihood, found by histograms that the blocks of a cluster add up: first over 2048 steps of 1/64 in the
-// logarithm of the share. Where the steps up to the first cut hold few ids, as they do for top_k = 20, one block sorts
-// these; else nothing is sorted, and histograms go on over the bits of the logit within the step where a place lies.
-#include <cooperative_groups.h>
-
+// A row is the work of a cluster of eight blocks, each with an eighth of the ids, or of one block where a GPU has no
+// clusters. Cuts and draws are places in the order of likelihood, found by histograms that these blocks add up: first
+// over 2048 steps of 1/64 in the logarithm of the share. Where the steps up to the first cut hold few ids, as they do
+// for top_k = 20, one block sorts these; else nothing is sorted, and histograms go on over the bits of the logit within
+// the step where a place lies.
 #include "ops/sample/best.cuh"
-#include "ops/sample/sample.h"
+#include "ops/sample/sample_backends.h"
+#include "tensor/hopper.cuh"
 #include "tensor/launch_cuda.cuh"
 
 namespace nibble::ops {
 namespace {
 
-namespace cg = cooperative_groups;
-
-constexpr int kBlocks = 8;
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
 constexpr int kBins = 2 * kThreads;
 constexpr float kBinsPerUnit = 64;  // 32 units of the logarithm in all: candidates reach 30.5
-constexpr int kTiles = 64;          // of kThreads ids, in a block's part of the longest row
+constexpr int kTiles = 512;         // of kThreads ids, in the longest row
 constexpr int kShortList = kThreads;
+
+/// The blocks of a row: a cluster, or a single one.
+struct Cluster {
+  static constexpr int kBlocks = 8;
+  static __device__ void sync() { hopper::cluster_sync(); }
+  static __device__ int rank() { return hopper::cluster_rank(); }
+  /// This place in the shared memory of another block.
+  template <class T>
+  static __device__ T* in_block(T* place, int block) {
+    return hopper::place_in_block(place, block);
+  }
+};
+struct Single {
+  static constexpr int kBlocks = 1;
+  static __device__ void sync() { __syncthreads(); }
+  static __device__ int rank() { return 0; }
+  template <class T>
+  static __device__ T* in_block(T* place, int) {
+    return place;
+  }
+};
 
 /// Weights are added as two halves: shared memory adds 32 bits at a time.
 struct Histogram {
@@ -90,11 +108,10 @@ __device__ uint64_t sum_before(uint64_t mine, Shared& s) {
   return before;
 }
 
-#if __CUDA_ARCH__ >= 900
+template <class Blocks>
 class Search {
  public:
-  __device__ Search(cg::cluster_group cluster, Shared& s, const Row& row, int begin, int end)
-      : cluster_(cluster), s_(s), row_(row), begin_(begin), end_(end) {
+  __device__ Search(Shared& s, const Row& row, int begin, int end) : s_(s), row_(row), begin_(begin), end_(end) {
     clear();
     for (int i = begin_ + static_cast<int>(threadIdx.x); i < end_; i += kThreads) {
       const float x = row_.logit(i);
@@ -136,7 +153,7 @@ class Search {
   }
 
  private:
-  /// What the cluster has in two neighbouring bins, this thread's, and in all before them.
+  /// What all blocks have in two neighbouring bins, this thread's, and in all before them.
   struct Bins {
     uint64_t weight_before, weight[2];
     uint32_t count_before, count[2];
@@ -155,10 +172,10 @@ class Search {
     if (high != 0) atomicAdd(&s_.histogram.high[bin], high);
   }
   __device__ Bins merged() {
-    cluster_.sync();
+    Blocks::sync();
     Bins bins{};
-    for (unsigned block = 0; block < kBlocks; ++block) {
-      const Histogram& h = *cluster_.map_shared_rank(&s_.histogram, block);
+    for (int block = 0; block < Blocks::kBlocks; ++block) {
+      const Histogram& h = *Blocks::in_block(&s_.histogram, block);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const int bin = 2 * static_cast<int>(threadIdx.x) + i;
@@ -170,7 +187,7 @@ class Search {
     count_sum_ = s_.sum;
     __syncthreads();  // s.sum has been read
     bins.weight_before = sum_before(bins.weight[0] + bins.weight[1], s_);
-    cluster_.sync();  // the others have read this block's histogram
+    Blocks::sync();  // the others have read this block's histogram
     return bins;
   }
   __device__ Place place(const Bins& bins, uint64_t target, bool in_number) {
@@ -191,7 +208,6 @@ class Search {
     return found;
   }
 
-  cg::cluster_group cluster_;
   Shared& s_;
   const Row& row_;
   const int begin_, end_;
@@ -201,11 +217,11 @@ class Search {
 
 /// The first id up to and with which the ids in ascending order have more than `target` of what size(id) says; -1 in
 /// all threads but the one that found it.
-template <class Size>
-__device__ int walk(cg::cluster_group cluster, Shared& s, int begin, int end, uint64_t target, Size size) {
+template <class Blocks, class Size>
+__device__ int walk(Shared& s, int begin, int end, uint64_t target, Size size) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int tiles = (end - begin + kThreads - 1) / kThreads;
-  for (int tile = warp; tile < kTiles; tile += kWarps) {
+  for (int tile = warp; tile < tiles; tile += kWarps) {
     uint64_t sum = 0;
     const int from = begin + tile * kThreads, to = min(from + kThreads, end);
     for (int i = from + lane; i < to; i += 32) sum += size(i);
@@ -218,14 +234,14 @@ __device__ int walk(cg::cluster_group cluster, Shared& s, int begin, int end, ui
     s.sum = 0;
     for (int tile = 0; tile < tiles; ++tile) s.sum += s.tiles[tile];
   }
-  cluster.sync();
-  for (unsigned block = 0; block < cluster.block_rank(); ++block) {
-    const uint64_t sum = *cluster.map_shared_rank(&s.sum, block);
+  Blocks::sync();
+  for (int block = 0; block < Blocks::rank(); ++block) {
+    const uint64_t sum = *Blocks::in_block(&s.sum, block);
     target = target >= sum ? target - sum : ~uint64_t{0};
     if (target == ~uint64_t{0}) break;
   }
   const bool here = target < s.sum;
-  cluster.sync();  // the sums have been read
+  Blocks::sync();  // the sums have been read
   if (!here) return -1;
   int tile = 0;
   for (; tile < tiles - 1 && target >= s.tiles[tile]; ++tile) target -= s.tiles[tile];
@@ -252,21 +268,21 @@ __device__ void sort_list(uint64_t (&list)[kShortList]) {
 
 /// The draw where the candidates of all steps up to `last` fit a list, which the first block sorts; `total` is the
 /// weight of all candidates. -1 in all threads but one.
-__device__ int draw_from_list(cg::cluster_group cluster, Shared& s, const Row& row, int begin, int end, int last,
-                              bool few, uint64_t total) {
+template <class Blocks>
+__device__ int draw_from_list(Shared& s, const Row& row, int begin, int end, int last, bool few, uint64_t total) {
   const auto thread = static_cast<int>(threadIdx.x);
   s.list[thread] = ~uint64_t{0};
   if (thread == 0) s.listed = 0;
-  cluster.sync();
-  uint64_t* const list = cluster.map_shared_rank(s.list, 0);
-  int* const listed = cluster.map_shared_rank(&s.listed, 0);
+  Blocks::sync();
+  uint64_t* const list = Blocks::in_block(s.list, 0);
+  int* const listed = Blocks::in_block(&s.listed, 0);
   for (int i = begin + thread; i < end; i += kThreads) {
     const float x = row.logit(i);
     if (!row.candidate(x) || row.bin(x) > last) continue;
     list[atomicAdd(listed, 1)] = static_cast<uint64_t>(likelihood_order(x)) << 32 | static_cast<uint32_t>(i);
   }
-  cluster.sync();
-  if (cluster.block_rank() != 0) return -1;
+  Blocks::sync();
+  if (Blocks::rank() != 0) return -1;
   sort_list(s.list);
   const uint64_t key = s.list[thread];
   const bool kept = thread < s.listed && (!few || thread < row.rule.top_k);
@@ -285,15 +301,16 @@ __device__ int draw_from_list(cg::cluster_group cluster, Shared& s, const Row& r
 }
 
 /// The id that a rule with a temperature draws; -1 in all threads but one.
-__device__ int draw(cg::cluster_group cluster, Shared& s, const Row& row, int begin, int end) {
-  Search search(cluster, s, row, begin, end);
+template <class Blocks>
+__device__ int draw(Shared& s, const Row& row, int begin, int end) {
+  Search<Blocks> search(s, row, begin, end);
   uint64_t total = search.weight(), weight_before = 0, count_before = 0;
   const auto weight_of = [&](uint32_t order) { return row.weight(logit_of_order(order)); };
   const auto k = static_cast<uint64_t>(row.rule.top_k);
   const bool few = k > 0 && k < search.count();
   if (few || row.rule.top_p < 1) {
     const Place cut = search.step(few ? k : weight_for_top_p(row.rule.top_p, total), few);
-    if (cut.count_with <= kShortList) return draw_from_list(cluster, s, row, begin, end, cut.bin, few, total);
+    if (cut.count_with <= kShortList) return draw_from_list<Blocks>(s, row, begin, end, cut.bin, few, total);
   }
   if (few) {
     const uint32_t order = search.reach(k, true, weight_before, count_before);
@@ -306,30 +323,29 @@ __device__ int draw(cg::cluster_group cluster, Shared& s, const Row& row, int be
   }
   const uint64_t drawn = draw_below(row.rule, total);
   if (!few && !(row.rule.top_p < 1)) {
-    return walk(cluster, s, begin, end, drawn, [&](int i) {
+    return walk<Blocks>(s, begin, end, drawn, [&](int i) {
       const float x = row.logit(i);
       return row.candidate(x) ? row.weight(x) : 0;
     });
   }
   const uint32_t order = search.reach(drawn + 1, false, weight_before, count_before);
   const uint64_t equal_before = (drawn - weight_before) / weight_of(order);
-  return walk(cluster, s, begin, end, equal_before, [&](int i) {
+  return walk<Blocks>(s, begin, end, equal_before, [&](int i) {
     const float x = row.logit(i);
     return static_cast<uint64_t>(row.candidate(x) && likelihood_order(x) == order ? 1 : 0);
   });
 }
-#endif
 
+template <class Blocks>
 __global__ void __launch_bounds__(kThreads, 1)
     sample_rows(const float* logits, const uint8_t* allowed, SampleRule* rules, uint16_t* seen, int vocabulary,
                 int32_t* ids, int32_t* position) {
-#if __CUDA_ARCH__ >= 900
+  if constexpr (Blocks::kBlocks > 1 && !hopper::kSm90) return;
   __shared__ Shared s;
-  const cg::cluster_group cluster = cg::this_cluster();
   const auto t = static_cast<int64_t>(blockIdx.y);
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  const int size = (vocabulary + kBlocks - 1) / kBlocks;
-  const int begin = min(static_cast<int>(cluster.block_rank()) * size, vocabulary);
+  const int size = (vocabulary + Blocks::kBlocks - 1) / Blocks::kBlocks;
+  const int begin = min(Blocks::rank() * size, vocabulary);
   const int end = min(begin + size, vocabulary);
   wait_for_predecessor();
   let_successor_start();
@@ -348,33 +364,43 @@ __global__ void __launch_bounds__(kThreads, 1)
     for (int w = 1; w < kWarps; ++w) best = better(best, s.warp_best[w]);
     s.best = best;
   }
-  cluster.sync();
+  Blocks::sync();
   best = {0, -1};
-  for (unsigned block = 0; block < kBlocks; ++block) best = better(best, *cluster.map_shared_rank(&s.best, block));
+  for (int block = 0; block < Blocks::kBlocks; ++block) best = better(best, *Blocks::in_block(&s.best, block));
 
   row.best = best.value;
   // An infinite logit leaves nothing to draw from.
   const bool likeliest = row.rule.temperature == 0 || !(row.best < INFINITY);
-  const int id =
-      likeliest ? (thread == 0 && cluster.block_rank() == 0 ? best.id : -1) : draw(cluster, s, row, begin, end);
-  cluster.sync();  // everybody has read what the one below changes, and the shared memory of others
+  const int id = likeliest ? (thread == 0 && Blocks::rank() == 0 ? best.id : -1) : draw<Blocks>(s, row, begin, end);
+  Blocks::sync();  // everybody has read what the one below changes, and the shared memory of others
   if (id < 0) return;
   ids[t] = id;
   if (position != nullptr) ++position[t];
   if (counts != nullptr) ++counts[id];
   ++rules[t].position;
-#endif
+}
+
+template <class Blocks>
+void queue(Context& cx, const Tensor& logits, const Tensor& allowed, Tensor& rules, Tensor& seen, Tensor& ids,
+           Tensor& position) {
+  const auto T = static_cast<unsigned>(logits.dim(0));
+  launch_clusters(cx, "sample", sample_rows<Blocks>, dim3(Blocks::kBlocks, T), dim3(Blocks::kBlocks), dim3(kThreads), 0,
+                  logits.f32(), allowed.empty() ? nullptr : allowed.u8(), static_cast<SampleRule*>(rules.raw()),
+                  seen.empty() ? nullptr : seen.u16(), static_cast<int>(logits.dim(1)), ids.i32(),
+                  position.empty() ? nullptr : position.i32());
 }
 
 }  // namespace
 
 void sample_cuda(Context& cx, const Tensor& logits, const Tensor& allowed, Tensor& rules, Tensor& seen, Tensor& ids,
                  Tensor& position) {
-  const auto T = static_cast<unsigned>(logits.dim(0));
-  launch_clusters(cx, "sample", sample_rows, dim3(kBlocks, T), dim3(kBlocks), dim3(kThreads), 0, logits.f32(),
-                  allowed.empty() ? nullptr : allowed.u8(), static_cast<SampleRule*>(rules.raw()),
-                  seen.empty() ? nullptr : seen.u16(), static_cast<int>(logits.dim(1)), ids.i32(),
-                  position.empty() ? nullptr : position.i32());
+  if (!has_clusters(cx.device)) return sample_single_cuda(cx, logits, allowed, rules, seen, ids, position);
+  queue<Cluster>(cx, logits, allowed, rules, seen, ids, position);
+}
+
+void sample_single_cuda(Context& cx, const Tensor& logits, const Tensor& allowed, Tensor& rules, Tensor& seen,
+                        Tensor& ids, Tensor& position) {
+  queue<Single>(cx, logits, allowed, rules, seen, ids, position);
 }
 
 }  // namespace nibble::ops

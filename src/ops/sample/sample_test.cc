@@ -1,4 +1,4 @@
-#include "ops/sample/sample.h"
+#include "ops/sample/sample_backends.h"
 
 #include <cmath>
 #include <numeric>
@@ -178,8 +178,7 @@ TEST(Sample, PenaltiesAndMasksAreOfTheRow) {
   EXPECT_TRUE(std::equal(expected.begin(), expected.end(), seen.view.u16()));
 }
 
-TEST(Sample, OnCudaAsOnTheCpu) {
-  NIBBLE_CUDA_OR_SKIP(gpu);
+void expect_as_on_the_cpu(test::CudaContext& gpu, decltype(ops::sample)& sample) {
   test::TestContext context;
   std::vector<SampleRule> rules = many_rules();
   const auto T = static_cast<int64_t>(rules.size());
@@ -202,8 +201,8 @@ TEST(Sample, OnCudaAsOnTheCpu) {
     DeviceTensor on_device(gpu, logits), seen_there(gpu, seen), allowed_there(gpu, allowed),
         rules_there(gpu, host_rules), ids_there(gpu, ids), position_there(gpu, position);
     auto graph = gpu.stream->capture([&] {
-      ops::sample(gpu.cx, on_device.view, allowed_there.view, rules_there.view, seen_there.view, ids_there.view,
-                  position_there.view);
+      sample(gpu.cx, on_device.view, allowed_there.view, rules_there.view, seen_there.view, ids_there.view,
+             position_there.view);
     });
     ASSERT_TRUE(graph.ok()) << graph.status().text();
     for (int step = 0; step < 6; ++step) {
@@ -215,6 +214,16 @@ TEST(Sample, OnCudaAsOnTheCpu) {
       test::expect_same_bits(position_there.fetch().view, position.view, "positions");
     }
   }
+}
+
+TEST(Sample, OnCudaAsOnTheCpu) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  expect_as_on_the_cpu(gpu, ops::sample);
+}
+
+TEST(Sample, OnCudaWithoutClustersAsOnTheCpu) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  expect_as_on_the_cpu(gpu, ops::sample_single_cuda);
 }
 
 }  // namespace
