@@ -178,11 +178,11 @@ TEST(Sample, PenaltiesAndMasksAreOfTheRow) {
   EXPECT_TRUE(std::equal(expected.begin(), expected.end(), seen.view.u16()));
 }
 
-void expect_as_on_the_cpu(test::CudaContext& gpu, decltype(ops::sample)& sample) {
+void expect_as_on_the_cpu(test::CudaContext& gpu, decltype(ops::sample)& sample, const std::vector<int64_t>& sizes) {
   test::TestContext context;
   std::vector<SampleRule> rules = many_rules();
   const auto T = static_cast<int64_t>(rules.size());
-  for (const int64_t V : {int64_t{5}, int64_t{101}, int64_t{2048}, int64_t{30011}, int64_t{248320}}) {
+  for (const int64_t V : sizes) {
     const TestTensor logits = many_logits({T, V});
     for (size_t t = 0; t < rules.size(); t += 3) {
       rules[t].seen = static_cast<int32_t>(t % 4);
@@ -218,12 +218,18 @@ void expect_as_on_the_cpu(test::CudaContext& gpu, decltype(ops::sample)& sample)
 
 TEST(Sample, OnCudaAsOnTheCpu) {
   NIBBLE_CUDA_OR_SKIP(gpu);
-  expect_as_on_the_cpu(gpu, ops::sample);
+  expect_as_on_the_cpu(gpu, ops::sample, {5, 101, 2048, 30011});
+}
+
+TEST(Sample, LargeVocabulariesOnCudaAsOnTheCpu) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  expect_as_on_the_cpu(gpu, ops::sample, {248320});
+  expect_as_on_the_cpu(gpu, ops::sample_single_cuda, {248320});
 }
 
 TEST(Sample, OnCudaWithoutClustersAsOnTheCpu) {
   NIBBLE_CUDA_OR_SKIP(gpu);
-  expect_as_on_the_cpu(gpu, ops::sample_single_cuda);
+  expect_as_on_the_cpu(gpu, ops::sample_single_cuda, {5, 101, 2048, 30011});
 }
 
 }  // namespace
