@@ -92,21 +92,10 @@ __device__ inline void cluster_arrive() {
 __device__ inline void cluster_wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
-/// Both for threads whose warps may not be together.
-__device__ inline void cluster_sync() {
-  asm volatile("barrier.cluster.arrive;\n\tbarrier.cluster.wait;" ::: "memory");
-}
 /// This place in the shared memory of another block of the cluster.
 __device__ inline uint32_t address_in_block(const void* p, int rank) {
   uint32_t there;
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared_address(p)), "r"(rank));
-  return there;
-}
-/// The same as a pointer.
-template <class T>
-__device__ inline T* place_in_block(T* p, int rank) {
-  T* there;
-  asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(p), "r"(rank));
   return there;
 }
 __device__ inline float4 load_from_block(uint32_t address) {

@@ -3,6 +3,8 @@
 // over 2048 steps of 1/64 in the logarithm of the share. Where the steps up to the first cut hold few ids, as they do
 // for top_k = 20, one block sorts these; else nothing is sorted, and histograms go on over the bits of the logit within
 // the step where a place lies.
+#include <cooperative_groups.h>
+
 #include "ops/sample/best.cuh"
 #include "ops/sample/sample_backends.h"
 #include "tensor/hopper.cuh"
@@ -10,6 +12,8 @@
 
 namespace nibble::ops {
 namespace {
+
+namespace cg = cooperative_groups;
 
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
@@ -21,20 +25,26 @@ constexpr int kShortList = kThreads;
 /// The blocks of a row: a cluster, or a single one.
 struct Cluster {
   static constexpr int kBlocks = 8;
-  static __device__ void sync() { hopper::cluster_sync(); }
-  static __device__ int rank() { return hopper::cluster_rank(); }
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900  // cooperative_groups has no clusters elsewhere
+  static __device__ void sync() {
+    cg::this_cluster().sync();
+  }
+  static __device__ unsigned rank() {
+    return cg::this_cluster().block_rank();
+  }
   /// This place in the shared memory of another block.
   template <class T>
-  static __device__ T* in_block(T* place, int block) {
-    return hopper::place_in_block(place, block);
+  static __device__ T* in_block(T* place, unsigned block) {
+    return cg::this_cluster().map_shared_rank(place, block);
   }
+#endif
 };
 struct Single {
   static constexpr int kBlocks = 1;
   static __device__ void sync() { __syncthreads(); }
-  static __device__ int rank() { return 0; }
+  static __device__ unsigned rank() { return 0; }
   template <class T>
-  static __device__ T* in_block(T* place, int) {
+  static __device__ T* in_block(T* place, unsigned) {
     return place;
   }
 };
@@ -51,9 +61,11 @@ struct Place {
   int bin;
 };
 
+template <class Blocks>
 struct Shared {
+  static constexpr int kOwnTiles = kTiles / Blocks::kBlocks;
   Histogram histogram;
-  uint64_t tiles[kTiles], warps[kWarps], sum;
+  uint64_t tiles[kOwnTiles], warps[kWarps], sum;
   Best warp_best[kWarps], best;
   Place place;
   uint64_t list[kShortList];  // likelihood_order and id, of the cluster's first block
@@ -81,7 +93,8 @@ struct Row {
 };
 
 /// The sum over the threads below, and of all in s.sum. Every thread of the block calls it.
-__device__ uint64_t sum_before(uint64_t mine, Shared& s) {
+template <class Blocks>
+__device__ uint64_t sum_before(uint64_t mine, Shared<Blocks>& s) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   uint64_t up_to = mine;
 #pragma unroll
@@ -111,7 +124,8 @@ __device__ uint64_t sum_before(uint64_t mine, Shared& s) {
 template <class Blocks>
 class Search {
  public:
-  __device__ Search(Shared& s, const Row& row, int begin, int end) : s_(s), row_(row), begin_(begin), end_(end) {
+  __device__ Search(Shared<Blocks>& s, const Row& row, int begin, int end)
+      : s_(s), row_(row), begin_(begin), end_(end) {
     clear();
     for (int i = begin_ + static_cast<int>(threadIdx.x); i < end_; i += kThreads) {
       const float x = row_.logit(i);
@@ -174,7 +188,7 @@ class Search {
   __device__ Bins merged() {
     Blocks::sync();
     Bins bins{};
-    for (int block = 0; block < Blocks::kBlocks; ++block) {
+    for (unsigned block = 0; block < Blocks::kBlocks; ++block) {
       const Histogram& h = *Blocks::in_block(&s_.histogram, block);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
@@ -208,7 +222,7 @@ class Search {
     return found;
   }
 
-  Shared& s_;
+  Shared<Blocks>& s_;
   const Row& row_;
   const int begin_, end_;
   uint64_t weight_ = 0, count_ = 0, count_sum_ = 0;
@@ -218,10 +232,10 @@ class Search {
 /// The first id up to and with which the ids in ascending order have more than `target` of what size(id) says; -1 in
 /// all threads but the one that found it.
 template <class Blocks, class Size>
-__device__ int walk(Shared& s, int begin, int end, uint64_t target, Size size) {
+__device__ int walk(Shared<Blocks>& s, int begin, int end, uint64_t target, Size size) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int tiles = (end - begin + kThreads - 1) / kThreads;
-  for (int tile = warp; tile < tiles; tile += kWarps) {
+  for (int tile = warp; tile < s.kOwnTiles; tile += kWarps) {
     uint64_t sum = 0;
     const int from = begin + tile * kThreads, to = min(from + kThreads, end);
     for (int i = from + lane; i < to; i += 32) sum += size(i);
@@ -235,7 +249,7 @@ __device__ int walk(Shared& s, int begin, int end, uint64_t target, Size size) {
     for (int tile = 0; tile < tiles; ++tile) s.sum += s.tiles[tile];
   }
   Blocks::sync();
-  for (int block = 0; block < Blocks::rank(); ++block) {
+  for (unsigned block = 0; block < Blocks::rank(); ++block) {
     const uint64_t sum = *Blocks::in_block(&s.sum, block);
     target = target >= sum ? target - sum : ~uint64_t{0};
     if (target == ~uint64_t{0}) break;
@@ -269,7 +283,8 @@ __device__ void sort_list(uint64_t (&list)[kShortList]) {
 /// The draw where the candidates of all steps up to `last` fit a list, which the first block sorts; `total` is the
 /// weight of all candidates. -1 in all threads but one.
 template <class Blocks>
-__device__ int draw_from_list(Shared& s, const Row& row, int begin, int end, int last, bool few, uint64_t total) {
+__device__ int draw_from_list(Shared<Blocks>& s, const Row& row, int begin, int end, int last, bool few,
+                              uint64_t total) {
   const auto thread = static_cast<int>(threadIdx.x);
   s.list[thread] = ~uint64_t{0};
   if (thread == 0) s.listed = 0;
@@ -302,7 +317,7 @@ __device__ int draw_from_list(Shared& s, const Row& row, int begin, int end, int
 
 /// The id that a rule with a temperature draws; -1 in all threads but one.
 template <class Blocks>
-__device__ int draw(Shared& s, const Row& row, int begin, int end) {
+__device__ int draw(Shared<Blocks>& s, const Row& row, int begin, int end) {
   Search<Blocks> search(s, row, begin, end);
   uint64_t total = search.weight(), weight_before = 0, count_before = 0;
   const auto weight_of = [&](uint32_t order) { return row.weight(logit_of_order(order)); };
@@ -337,15 +352,13 @@ __device__ int draw(Shared& s, const Row& row, int begin, int end) {
 }
 
 template <class Blocks>
-__global__ void __launch_bounds__(kThreads, 1)
-    sample_rows(const float* logits, const uint8_t* allowed, SampleRule* rules, uint16_t* seen, int vocabulary,
-                int32_t* ids, int32_t* position) {
-  if constexpr (Blocks::kBlocks > 1 && !hopper::kSm90) return;
-  __shared__ Shared s;
+__device__ void sample_row(const float* logits, const uint8_t* allowed, SampleRule* rules, uint16_t* seen,
+                           int vocabulary, int32_t* ids, int32_t* position) {
+  __shared__ Shared<Blocks> s;
   const auto t = static_cast<int64_t>(blockIdx.y);
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const int size = (vocabulary + Blocks::kBlocks - 1) / Blocks::kBlocks;
-  const int begin = min(Blocks::rank() * size, vocabulary);
+  const int begin = min(static_cast<int>(Blocks::rank()) * size, vocabulary);
   const int end = min(begin + size, vocabulary);
   wait_for_predecessor();
   let_successor_start();
@@ -366,7 +379,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   Blocks::sync();
   best = {0, -1};
-  for (int block = 0; block < Blocks::kBlocks; ++block) best = better(best, *Blocks::in_block(&s.best, block));
+  for (unsigned block = 0; block < Blocks::kBlocks; ++block) best = better(best, *Blocks::in_block(&s.best, block));
 
   row.best = best.value;
   // An infinite logit leaves nothing to draw from.
@@ -378,6 +391,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (position != nullptr) ++position[t];
   if (counts != nullptr) ++counts[id];
   ++rules[t].position;
+}
+
+template <class Blocks>
+__global__ void __launch_bounds__(kThreads, 1)
+    sample_rows(const float* logits, const uint8_t* allowed, SampleRule* rules, uint16_t* seen, int vocabulary,
+                int32_t* ids, int32_t* position) {
+  if constexpr (Blocks::kBlocks == 1 || hopper::kSm90) {
+    sample_row<Blocks>(logits, allowed, rules, seen, vocabulary, ids, position);
+  }
 }
 
 template <class Blocks>
