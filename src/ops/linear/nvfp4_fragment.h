@@ -53,14 +53,15 @@ NIBBLE_HD constexpr CodePlace code_place(int64_t row, int64_t column, int64_t pa
   const int r = static_cast<int>(row % kTileRows), k = static_cast<int>(column % kPairColumns);
   const int g = r % 8, block = k % kUnitColumns / 16, in_block = k % 16;
   const int64_t pair = row / kTileRows * pairs + column / kPairColumns;
-  const int64_t word = pair * kPairCodeBytes + k / kUnitColumns * 512 + (4 * g + block) * 16 + in_block / 4 * 4;
-  return {word, in_block % 4 / 2 * 2 + r / 8, in_block % 2};
+  const int in_pair = k / kUnitColumns * 512 + (4 * g + block) * 16 + in_block / 4 * 4;
+  return {pair * kPairCodeBytes + in_pair, in_block % 4 / 2 * 2 + r / 8, in_block % 2};
 }
 /// The byte offset of the scale of block column/16.
 NIBBLE_HD constexpr int64_t scale_place(int64_t row, int64_t column, int64_t pairs) {
   const int r = static_cast<int>(row % kTileRows), k = static_cast<int>(column % kPairColumns);
   const int64_t pair = row / kTileRows * pairs + column / kPairColumns;
-  return pair * kPairScaleBytes + (4 * (r % 8) + k % kUnitColumns / 16) * 4 + k / kUnitColumns * 2 + r / 8;
+  const int in_pair = (4 * (r % 8) + k % kUnitColumns / 16) * 4 + k / kUnitColumns * 2 + r / 8;
+  return pair * kPairScaleBytes + in_pair;
 }
 
 /// The bits of `code` in its word.

@@ -64,7 +64,8 @@ void sample_cpu(Context& cx, const Tensor& logits, const Tensor& allowed, Tensor
     for (int64_t i = 0; i < vocabulary; ++i) {
       float x = logits.f32()[t * vocabulary + i];
       if (counts != nullptr) x = penalised(x, rule, counts[i] != 0, counts[i] & ~kSeenInPrompt);
-      row.f32()[i] = allowed.empty() || allowed.u8()[i] != 0 ? x : kMinusInfinity;
+      if (!allowed.empty() && allowed.u8()[i] == 0) x = kMinusInfinity;
+      row.f32()[i] = x;
     }
     const int32_t id = sample_row(row.f32_span(), rule, candidates);
     ids.i32()[t] = id;
