@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads) attend(const __grid_constant__ Atten
   const RowTile t = row_tile<kRows>(a);
   if (t.sequence.slot < 0) return;
   if (t.begin >= t.end) return write_nothing<kRows, kThreads>(a, t);
-  const uint32_t queries = shared_address(shared), keys = queries + kQueryBytes, values = keys + kKeyTileBytes;
+  const uint32_t queries = hopper::shared_address(shared), keys = queries + kQueryBytes, values = keys + kKeyTileBytes;
   const int64_t cache = cache_at(a, t.sequence.slot, 0, t.kv_head);
   const int row = t.first + warp_id() * 16 + lane_id() / 4;
   const int position[2] = {t.sequence.position + row / t.group, t.sequence.position + (row + 8) / t.group};

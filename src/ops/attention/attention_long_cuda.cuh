@@ -6,6 +6,7 @@
 #pragma once
 
 #include "ops/attention/attention_cuda.cuh"
+#include "tensor/hopper.cuh"
 
 namespace nibble::ops {
 
@@ -20,9 +21,6 @@ __device__ inline int tile_offset(int row, int chunk) {
   return chunk / 8 * (kRows * 128) + row * 128 + ((chunk % 8) ^ (row % 8)) * 16;
 }
 
-__device__ inline uint32_t shared_address(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
 __device__ inline void copy_async(uint32_t to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from));
 }

@@ -101,13 +101,14 @@ __device__ void add_values(float (&y)[32][4], const uint32_t (&weights)[4][4], u
 
 __global__ void __launch_bounds__(kThreads, 1) attend(const __grid_constant__ AttentionOperands a) {
   extern __shared__ char unaligned[];
-  char* const shared = unaligned + (1024 - shared_address(unaligned) % 1024) % 1024;
+  char* const shared = unaligned + (1024 - hopper::shared_address(unaligned) % 1024) % 1024;
   wait_for_predecessor();
   let_successor_start();
   const RowTile t = row_tile<kRows>(a);
   if (t.sequence.slot < 0) return;
   if (t.begin >= t.end) return write_nothing<kRows, kThreads>(a, t);
-  const uint32_t queries = shared_address(shared), keys = queries + kQueryBytes, values = keys + 2 * kKeyTileBytes;
+  const uint32_t queries = hopper::shared_address(shared), keys = queries + kQueryBytes,
+                 values = keys + 2 * kKeyTileBytes;
   const int64_t cache = cache_at(a, t.sequence.slot, 0, t.kv_head);
   const int warpgroup = threadIdx.x / 128, row = t.first + warp_id() * 16 + lane_id() / 4;
   const int position[2] = {t.sequence.position + row / t.group, t.sequence.position + (row + 8) / t.group};

@@ -267,8 +267,9 @@ TEST(DeltaMixer, IsItsOpsBitForBit) {
   }
 }
 
-Result run_gpu(test::CudaContext& gpu, const Case& c) {
+Result run_gpu(test::CudaContext& gpu, const Case& c, bool clusters = true) {
   OnGpu on(gpu, c);
+  on.clusters = clusters;
   on.run_all();
   return {test::to_f32(on.y.fetch()), on.conv_state.fetch().copy(), on.S.fetch().copy()};
 }
@@ -362,11 +363,7 @@ TEST(DeltaMixerCuda, GpusWithoutClustersGetTheSame) {
     expect_same(heads, clusters);
     // Long ones, which go in chunks elsewhere.
     const Case long_one(rng, d, {{40, 1, 0}, {130, 3, 4}}, 5);
-    OnGpu rows(gpu, long_one);
-    rows.clusters = false;
-    rows.run_all();
-    const Result r{test::to_f32(rows.y.fetch()), rows.conv_state.fetch().copy(), rows.S.fetch().copy()};
-    expect_oracle(long_one, r, test::kBf16Rounding, test::kGatedDeltaBf16, std::nullopt);
+    expect_oracle(long_one, run_gpu(gpu, long_one, false), test::kBf16Rounding, test::kGatedDeltaBf16, std::nullopt);
   }
 }
 

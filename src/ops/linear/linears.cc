@@ -7,8 +7,7 @@
 namespace nibble::ops {
 
 void linears(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs) {
-  NIBBLE_CHECK(!outputs.empty() && outputs.size() <= 4);
-  NIBBLE_CHECK(x.rank() == 2);
+  NIBBLE_CHECK(!outputs.empty() && outputs.size() <= 4 && x.rank() == 2);
   for (const LinearOutput& o : outputs) {
     NIBBLE_CHECK(x.dtype() == DType::u8 || o.weight->in == x.dim(1));
     NIBBLE_CHECK(o.y.shape() == Shape({x.dim(0), o.weight->out}) && o.y.device() == x.device());

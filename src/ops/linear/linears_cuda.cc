@@ -29,6 +29,7 @@ bool takes_image(const Context& cx, int64_t T, const Linear& w, int64_t rows) {
          kernel_for(T, w.format == WeightFormat::nvfp4, rows) != Kernel::few;
 }
 
+/// Of outputs that are all NVFP4, or none of them.
 void products_of_run(Context& cx, const Tensor& x, std::span<const LinearOutput> outputs, bool swiglu) {
   int64_t rows = 0;
   for (const LinearOutput& o : outputs) rows += o.weight->out;

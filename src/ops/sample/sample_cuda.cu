@@ -318,14 +318,14 @@ __device__ int draw_from_list(Shared<Blocks>& s, const Row& row, int begin, int 
 /// The id that a rule with a temperature draws; -1 in all threads but one.
 template <class Blocks>
 __device__ int draw(Shared<Blocks>& s, const Row& row, int begin, int end) {
-  Search<Blocks> search(s, row, begin, end);
+  Search search(s, row, begin, end);
   uint64_t total = search.weight(), weight_before = 0, count_before = 0;
   const auto weight_of = [&](uint32_t order) { return row.weight(logit_of_order(order)); };
   const auto k = static_cast<uint64_t>(row.rule.top_k);
   const bool few = k > 0 && k < search.count();
   if (few || row.rule.top_p < 1) {
     const Place cut = search.step(few ? k : weight_for_top_p(row.rule.top_p, total), few);
-    if (cut.count_with <= kShortList) return draw_from_list<Blocks>(s, row, begin, end, cut.bin, few, total);
+    if (cut.count_with <= kShortList) return draw_from_list(s, row, begin, end, cut.bin, few, total);
   }
   if (few) {
     const uint32_t order = search.reach(k, true, weight_before, count_before);
@@ -338,14 +338,14 @@ __device__ int draw(Shared<Blocks>& s, const Row& row, int begin, int end) {
   }
   const uint64_t drawn = draw_below(row.rule, total);
   if (!few && !(row.rule.top_p < 1)) {
-    return walk<Blocks>(s, begin, end, drawn, [&](int i) {
+    return walk(s, begin, end, drawn, [&](int i) {
       const float x = row.logit(i);
       return row.candidate(x) ? row.weight(x) : 0;
     });
   }
   const uint32_t order = search.reach(drawn + 1, false, weight_before, count_before);
   const uint64_t equal_before = (drawn - weight_before) / weight_of(order);
-  return walk<Blocks>(s, begin, end, equal_before, [&](int i) {
+  return walk(s, begin, end, equal_before, [&](int i) {
     const float x = row.logit(i);
     return static_cast<uint64_t>(row.candidate(x) && likelihood_order(x) == order ? 1 : 0);
   });
@@ -384,7 +384,7 @@ __device__ void sample_row(const float* logits, const uint8_t* allowed, SampleRu
   row.best = best.value;
   // An infinite logit leaves nothing to draw from.
   const bool likeliest = row.rule.temperature == 0 || !(row.best < INFINITY);
-  const int id = likeliest ? (thread == 0 && Blocks::rank() == 0 ? best.id : -1) : draw<Blocks>(s, row, begin, end);
+  const int id = likeliest ? (thread == 0 && Blocks::rank() == 0 ? best.id : -1) : draw(s, row, begin, end);
   Blocks::sync();  // everybody has read what the one below changes, and the shared memory of others
   if (id < 0) return;
   ids[t] = id;

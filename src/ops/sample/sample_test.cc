@@ -221,15 +221,15 @@ TEST(Sample, OnCudaAsOnTheCpu) {
   expect_as_on_the_cpu(gpu, ops::sample, {5, 101, 2048, 30011});
 }
 
+TEST(Sample, OnCudaWithoutClustersAsOnTheCpu) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  expect_as_on_the_cpu(gpu, ops::sample_single_cuda, {5, 101, 2048, 30011});
+}
+
 TEST(Sample, LargeVocabulariesOnCudaAsOnTheCpu) {
   NIBBLE_CUDA_OR_SKIP(gpu);
   expect_as_on_the_cpu(gpu, ops::sample, {248320});
   expect_as_on_the_cpu(gpu, ops::sample_single_cuda, {248320});
-}
-
-TEST(Sample, OnCudaWithoutClustersAsOnTheCpu) {
-  NIBBLE_CUDA_OR_SKIP(gpu);
-  expect_as_on_the_cpu(gpu, ops::sample_single_cuda, {5, 101, 2048, 30011});
 }
 
 }  // namespace
