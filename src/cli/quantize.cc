@@ -49,11 +49,11 @@ Result<Conversations> read_conversations(const QuantizeFlags& flags, const OpenM
   return out;
 }
 
-/// The result against its source on conversations that it was not made from.
-Result<std::optional<gate::Divergence>> measure(Context& cx, const QuantizeFlags& flags, const OpenModel& open,
+/// The result in `made` against its source on conversations that it was not made from.
+Result<std::optional<gate::Divergence>> measure(Context& cx, const Path& made, const OpenModel& open,
                                                 const std::vector<std::vector<int32_t>>& holdout) {
   if (holdout.empty()) return std::optional<gate::Divergence>();
-  NIBBLE_TRY(result, load_model(flags.output, {}));
+  NIBBLE_TRY(result, load_model(made, {}));
   ProgressBar bar("measure", true);
   NIBBLE_TRY(divergence, gate::measure_divergence(cx, open.model->weights, result.weights, holdout, bar.callback()));
   return std::optional<gate::Divergence>(divergence);
@@ -101,7 +101,7 @@ Result<QuantizeResult> make(QuantizeFlags& flags, ThreadPool& pool, quantize::Pa
   }
   NIBBLE_TRY(job, quantize::plan_folder(flags.dir, flags.options));
   result.job = std::move(job);
-  NIBBLE_TRY(divergence, measure(cx, flags, open, chats.holdout));
+  NIBBLE_TRY(divergence, measure(cx, folder.path(), open, chats.holdout));
   result.divergence = divergence;
   return result;
 }
@@ -139,8 +139,9 @@ Result<int> run(QuantizeFlags flags) {
     NIBBLE_TRY(text, read_file(flags.calib));
     json["calibration_hash"] = sha256_of(text);
   }
-  NIBBLE_RETURN_IF_ERROR(write_file(flags.output / "quantize.json", json.dump(1) + "\n"));
-  NIBBLE_RETURN_IF_ERROR(write_file(flags.output / "report.html", report_html(json)));
+  NIBBLE_RETURN_IF_ERROR(write_file(folder.path() / "quantize.json", json.dump(1) + "\n"));
+  NIBBLE_RETURN_IF_ERROR(write_file(folder.path() / "report.html", report_html(json)));
+  NIBBLE_RETURN_IF_ERROR(folder.commit());
   result.bytes_per_second_here = gate::probe_read_bandwidth(pool) * 1e9;
   json["roofline_tok_s"]["here"] = result.bytes_per_second_here / json["bytes_per_token"].get<double>();
   json["output"] = flags.output.string();

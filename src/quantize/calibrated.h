@@ -36,7 +36,8 @@ struct CalibratedReport {
 bool needs_data(const Recipe& recipe, const Budget& budget);
 
 /// `weights` are those of `source`, with what options.quantize.replace stands for merged in; their pages are given back
-/// on the way. Errors as quantize_folder; `cancelled` keeps what is there for the next run.
+/// on the way; the caller commits `output`. Errors as quantize_folder; `cancelled` keeps what is there for the next
+/// run.
 Result<CalibratedReport> quantize_with_data(Context& cx, const Path& source, PartialFolder& output,
                                             model::Weights& weights, std::span<const std::vector<int32_t>> chats,
                                             const CalibratedOptions& options);

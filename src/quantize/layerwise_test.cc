@@ -246,6 +246,7 @@ TEST_F(Layerwise, EveryStrategyWritesAFolderThatLoads) {
     ASSERT_TRUE(partial.ok()) << partial.status().text();
     const Result<CalibratedReport> report = quantize_with_data(cx_, source_, *partial, model_.weights, chats_, options);
     ASSERT_TRUE(report.ok()) << name << ": " << report.status().text();
+    ASSERT_TRUE(partial->commit().ok()) << name;
     if (strategy == "auto_mixed") {
       ASSERT_TRUE(report->mixed);
       EXPECT_LE(report->mixed->bits, 8);

@@ -166,9 +166,7 @@ Result<QuantizeReport> quantize_folder(const Path& source, const Path& output, c
 Result<QuantizeReport> quantize_folder(const Path& source, PartialFolder& output, const QuantizeOptions& options,
                                        ThreadPool& pool) {
   NIBBLE_TRY(records, TensorRecords::open(output.records()));
-  NIBBLE_TRY(report, write_folder(source, output.path(), &records, options, pool));
-  NIBBLE_RETURN_IF_ERROR(output.commit());
-  return std::move(report);
+  return write_folder(source, output.path(), &records, options, pool);
 }
 
 }  // namespace nibble::quantize

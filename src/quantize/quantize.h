@@ -114,7 +114,7 @@ Result<QuantizeReport> quantize_folder(const Path& source, const Path& output, c
                                        ThreadPool& pool);
 
 /// The same into a folder that survives interruption: shards that an earlier run completed are kept, and the result is
-/// the same, byte for byte, as without one. Commits `output`.
+/// the same, byte for byte, as without one. The caller commits `output`.
 Result<QuantizeReport> quantize_folder(const Path& source, PartialFolder& output, const QuantizeOptions& options,
                                        ThreadPool& pool);
 

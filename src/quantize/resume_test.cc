@@ -28,7 +28,9 @@ class Resume : public testing::Test {
     NIBBLE_TRY(key, job_key(source(), options_, "test"));
     NIBBLE_TRY(folder, PartialFolder::open(output(), key));
     resumed_ = folder.resumed();
-    return quantize_folder(source(), folder, options_, pool_);
+    NIBBLE_TRY(report, quantize_folder(source(), folder, options_, pool_));
+    NIBBLE_RETURN_IF_ERROR(folder.commit());
+    return std::move(report);
   }
 
   static std::map<std::string, std::string> contents(const Path& folder) {
