@@ -123,6 +123,27 @@ __device__ inline uint32_t pack_bf16(float low, float high) {
   return reinterpret_cast<const uint32_t&>(both);
 }
 
+/// Four 8x8 matrices of BF16 as operands of products: lane l gives the address in shared memory of row l % 8 of matrix
+/// l / 8, and gets two neighbours of row l / 4 of each (turned: of column l / 4).
+__device__ inline void load_matrices(uint32_t row, uint32_t (&m)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+               : "r"(row)
+               : "memory");
+}
+__device__ inline void load_matrices_turned(uint32_t row, uint32_t (&m)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
+               : "r"(row)
+               : "memory");
+}
+/// An 8x8 matrix of BF16 that lies in registers so, turned.
+__device__ inline uint32_t turn_matrix(uint32_t m) {
+  uint32_t turned;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(turned) : "r"(m));
+  return turned;
+}
+
 /// d += a b, 16x8x16: a row-major, b column-major, BF16 operands, f32 sums.
 __device__ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(

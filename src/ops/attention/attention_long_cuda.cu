@@ -8,30 +8,17 @@ namespace {
 constexpr int kRows = 64, kThreads = kRows * 2;
 constexpr int kQueryBytes = kRows * kLongSize * 2, kSharedBytes = kQueryBytes + 2 * kKeyTileBytes;
 
-__device__ void load_matrices(uint32_t (&x)[4], uint32_t from) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-               : "r"(from)
-               : "memory");
-}
-__device__ void load_matrices_transposed(uint32_t (&x)[4], uint32_t from) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-               : "r"(from)
-               : "memory");
-}
-
 /// s = 16 rows of q times the keys of a tile.
 __device__ void score(float (&s)[kTileKeys / 8][4], uint32_t queries, uint32_t keys) {
   const int lane = lane_id();
 #pragma unroll 4
   for (int step = 0; step < kLongSize / 16; ++step) {
     uint32_t q[4];
-    load_matrices(q, queries + tile_offset<kRows>(warp_id() * 16 + lane % 16, 2 * step + lane / 16));
+    load_matrices(queries + tile_offset<kRows>(warp_id() * 16 + lane % 16, 2 * step + lane / 16), q);
 #pragma unroll
     for (int pair = 0; pair < kTileKeys / 16; ++pair) {
       uint32_t k[4];
-      load_matrices(k, keys + tile_offset<kTileKeys>(pair * 16 + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2));
+      load_matrices(keys + tile_offset<kTileKeys>(pair * 16 + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2), k);
       mma_bf16(s[2 * pair], q, {k[0], k[1]});
       mma_bf16(s[2 * pair + 1], q, {k[2], k[3]});
     }
@@ -48,7 +35,7 @@ __device__ void add_values(float (&y)[kLongSize / 8][4], const float (&p)[kTileK
 #pragma unroll
     for (int pair = 0; pair < kLongSize / 16; ++pair) {
       uint32_t v[4];
-      load_matrices_transposed(v, values + tile_offset<kTileKeys>(step * 16 + lane % 16, 2 * pair + lane / 16));
+      load_matrices_turned(values + tile_offset<kTileKeys>(step * 16 + lane % 16, 2 * pair + lane / 16), v);
       mma_bf16(y[2 * pair], w, {v[0], v[1]});
       mma_bf16(y[2 * pair + 1], w, {v[2], v[3]});
     }

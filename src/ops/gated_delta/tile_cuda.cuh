@@ -8,41 +8,30 @@ namespace nibble::ops {
 
 // `tile` is row-major with `stride` elements per row; a thread gets its part of the named block.
 
-__device__ inline void load_matrices(const uint16_t* p, uint32_t (&r)[4]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(hopper::shared_address(p))
-               : "memory");
-}
-__device__ inline void load_matrices_transposed(const uint16_t* p, uint32_t (&r)[4]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(hopper::shared_address(p))
-               : "memory");
-}
-
 /// a[i,k] = tile[row+i, column+k], 16x16.
 __device__ inline void load_a(const uint16_t* tile, int stride, int row, int column, uint32_t (&a)[4]) {
   const int lane = threadIdx.x % 32;
-  load_matrices(tile + (row + lane % 16) * stride + column + lane / 16 * 8, a);
+  load_matrices(hopper::shared_address(tile + (row + lane % 16) * stride + column + lane / 16 * 8), a);
 }
 /// a[i,k] = tile[row+k, column+i], 16x16.
 __device__ inline void load_a_transposed(const uint16_t* tile, int stride, int row, int column, uint32_t (&a)[4]) {
   const int lane = threadIdx.x % 32;
-  load_matrices_transposed(tile + (row + lane / 16 * 8 + lane % 8) * stride + column + lane / 8 % 2 * 8, a);
+  load_matrices_turned(
+      hopper::shared_address(tile + (row + lane / 16 * 8 + lane % 8) * stride + column + lane / 8 % 2 * 8), a);
 }
 /// b[k,j] = tile[row+j, column+k], 16x16: two operands of 8 columns j.
 __device__ inline void load_b(const uint16_t* tile, int stride, int row, int column, uint32_t (&b)[2][2]) {
   const int lane = threadIdx.x % 32;
   uint32_t r[4];
-  load_matrices(tile + (row + lane / 16 * 8 + lane % 8) * stride + column + lane / 8 % 2 * 8, r);
+  load_matrices(hopper::shared_address(tile + (row + lane / 16 * 8 + lane % 8) * stride + column + lane / 8 % 2 * 8),
+                r);
   b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
 }
 /// b[k,j] = tile[row+k, column+j], 16x16.
 __device__ inline void load_b_transposed(const uint16_t* tile, int stride, int row, int column, uint32_t (&b)[2][2]) {
   const int lane = threadIdx.x % 32;
   uint32_t r[4];
-  load_matrices_transposed(tile + (row + lane % 16) * stride + column + lane / 16 * 8, r);
+  load_matrices_turned(hopper::shared_address(tile + (row + lane % 16) * stride + column + lane / 16 * 8), r);
   b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
 }
 
