@@ -176,7 +176,7 @@ __device__ void write(const ManyRows& p, const Output& out, int first_row, int f
   }
 }
 
-/// `turned` to the image of y, of whole units.
+/// `turned` to the image of y, whose rows are whole pairs of units.
 template <int kRows, class Shared>
 __device__ void write_image(const ManyRows& p, int rows, int first_row, int token_tile, const Shared& s) {
   static_assert(kRows % kUnitColumns == 0);
@@ -186,7 +186,7 @@ __device__ void write_image(const ManyRows& p, int rows, int first_row, int toke
   for (int i = threadIdx.x; i < kTokens * (kRows / 8); i += kMultipliers) {
     const int unit = i / (kTokens * kRowPieces), row = i / kRowPieces % kTokens, q = i % kRowPieces;
     to[unit * (kTokens * kRowPieces) + image_place(row, q)] =
-        image_piece(&s.turned[row][unit * kUnitColumns], rows - first_row - unit * kUnitColumns, q);
+        image_piece(&s.turned[row][unit * kUnitColumns], kUnitColumns, q);
   }
 }
 

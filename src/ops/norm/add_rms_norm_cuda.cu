@@ -44,20 +44,20 @@ __global__ void __launch_bounds__(kMostThreads)
   if (early) let_successor_start();
   wait_for_predecessor();
   if (!early) let_successor_start();
+  if (row >= n.T) {  // the image's last tile reaches behind the rows
+    for (int column = static_cast<int>(threadIdx.x) * 4; column < H; column += threads * 4)
+      n.store(row, column, H, 0, 0);
+    return;
+  }
   float4 v[kTurns];
   uint2 add[kTurns];
 #pragma unroll
   for (int i = 0; i < kTurns; ++i) {
     const int column = (i * threads + static_cast<int>(threadIdx.x)) * 4;
     v[i] = {0, 0, 0, 0};
-    if (column >= H || row >= n.T) continue;
+    if (column >= H) continue;
     v[i] = __ldcg(reinterpret_cast<const float4*>(h + at + column));
     if (y != nullptr) add[i] = __ldcg(reinterpret_cast<const uint2*>(y + at + column));
-  }
-  if (row >= n.T) {  // the image's last tile reaches behind the rows
-    for (int column = static_cast<int>(threadIdx.x) * 4; column < H; column += threads * 4)
-      n.store(row, column, H, 0, 0);
-    return;
   }
   float squares = 0;
 #pragma unroll
