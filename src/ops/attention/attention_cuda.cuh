@@ -31,8 +31,7 @@ struct AttentionOperands {
 };
 
 /// Queues the one launch that fills q and the new positions of the caches, before attention_short or another.
-void attention_prepare(Context& cx, const AttentionOperands& a, int64_t rows, const GatedAttentionWeights& w,
-                       bool short_follows);
+void attention_prepare(Context& cx, const AttentionOperands& a, int64_t rows, const GatedAttentionWeights& w);
 /// The sequences of up to kShortRows rows, D = kFastSize.
 void attention_short(Context& cx, const AttentionOperands& a);
 /// The longer ones, D = kFastSize; `rows` is T.
@@ -82,6 +81,26 @@ __device__ inline int64_t cache_at(const AttentionOperands& a, int slot, int64_t
   return ((slot * a.capacity + position) * a.kv_heads + kv_head) * a.size;
 }
 
+/// 16 bytes to shared memory.
+__device__ inline void copy_async(uint32_t to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from));
+}
+__device__ inline void copies_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/// All but the latest kPending groups are there.
+template <int kPending>
+__device__ inline void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+__device__ inline float low_bf16(uint32_t x) {
+  return __uint_as_float(x << 16);
+}
+__device__ inline float high_bf16(uint32_t x) {
+  return __uint_as_float(x & 0xFFFF0000);
+}
+
 /// 2^x; 0 for -infinity.
 __device__ inline float exp2_fast(float x) {
   float y;
@@ -90,13 +109,6 @@ __device__ inline float exp2_fast(float x) {
 }
 __device__ inline float logistic(float x) {
   return __fdividef(1.0f, 1.0f + __expf(-x));
-}
-
-__device__ inline float low_bf16(uint32_t x) {
-  return __uint_as_float(x << 16);
-}
-__device__ inline float high_bf16(uint32_t x) {
-  return __uint_as_float(x & 0xFFFF0000);
 }
 #endif
 

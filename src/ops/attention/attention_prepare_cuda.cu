@@ -15,8 +15,6 @@ struct HeadNorm {
 };
 
 /// A block has one row and kWarps of its nh + 2 nkv heads; a warp has a head, a lane 8 neighbouring elements of it.
-/// kShortFollows: the same kernel, for which multiprocessors have another division of their memory.
-template <bool kShortFollows>
 __global__ void __launch_bounds__(kWarps * 32)
     prepare(const __grid_constant__ AttentionOperands a, const __grid_constant__ HeadNorm norm) {
   __shared__ CosSin turns[kMaxPairs];
@@ -80,15 +78,12 @@ __global__ void __launch_bounds__(kWarps * 32)
 
 }  // namespace
 
-void attention_prepare(Context& cx, const AttentionOperands& a, int64_t rows, const GatedAttentionWeights& w,
-                       bool short_follows) {
+void attention_prepare(Context& cx, const AttentionOperands& a, int64_t rows, const GatedAttentionWeights& w) {
   HeadNorm norm{w.q_norm.f32(), w.k_norm.f32(), w.eps, static_cast<int>(w.rotary_dim), {}};
   for (int64_t i = 0; i < w.rotary_dim / 2; ++i) norm.steps[i] = rope_step(i, w.rotary_dim, w.rope_theta);
   const int heads = a.heads + 2 * a.kv_heads;
-  // attention_short loads its keys into registers, and would keep the division that the products before had.
-  if (short_follows) prefer_cache(cx, "gated_attention: prepare", prepare<true>, 0);
-  launch(cx, "gated_attention: prepare", short_follows ? prepare<true> : prepare<false>,
-         dim3(static_cast<unsigned>(rows), (heads + kWarps - 1) / kWarps), kWarps * 32, 0, a, norm);
+  launch(cx, "gated_attention: prepare", prepare, dim3(static_cast<unsigned>(rows), (heads + kWarps - 1) / kWarps),
+         kWarps * 32, 0, a, norm);
 }
 
 }  // namespace nibble::ops

@@ -46,7 +46,7 @@ void gated_attention_cuda(Context& cx, const Batch& batch, const Tensor& q_gate,
   a.pieces = take_partials(cx, plan.pieces, plan.partials(batch, heads), size);
   a.splits = take_partials(cx, plan.splits, plan.long_partials(rows, heads), size);
 
-  attention_prepare(cx, a, rows, w, plan.some_short);
+  attention_prepare(cx, a, rows, w);
   if (!plan.fast) attention_any_size(cx, a, rows);
   if (plan.some_short) attention_short(cx, a);
   if (plan.some_long) (has_warpgroup_products(cx.device) ? attention_long_wgmma : attention_long)(cx, a, rows);
