@@ -218,18 +218,18 @@ void expect_as_on_the_cpu(test::CudaContext& gpu, decltype(ops::sample)& sample,
 
 TEST(Sample, OnCudaAsOnTheCpu) {
   NIBBLE_CUDA_OR_SKIP(gpu);
-  expect_as_on_the_cpu(gpu, ops::sample, {5, 101, 2048, 30011});
+  expect_as_on_the_cpu(gpu, ops::sample, {5, 101, 2048});
 }
 
 TEST(Sample, OnCudaWithoutClustersAsOnTheCpu) {
   NIBBLE_CUDA_OR_SKIP(gpu);
-  expect_as_on_the_cpu(gpu, ops::sample_single_cuda, {5, 101, 2048, 30011});
+  expect_as_on_the_cpu(gpu, ops::sample_single_cuda, {5, 101, 2048});
 }
 
 TEST(Sample, LargeVocabulariesOnCudaAsOnTheCpu) {
   NIBBLE_CUDA_OR_SKIP(gpu);
-  expect_as_on_the_cpu(gpu, ops::sample, {248320});
-  expect_as_on_the_cpu(gpu, ops::sample_single_cuda, {248320});
+  expect_as_on_the_cpu(gpu, ops::sample, {30011, 248320});
+  expect_as_on_the_cpu(gpu, ops::sample_single_cuda, {30011, 248320});
 }
 
 }  // namespace
