@@ -83,7 +83,7 @@ __device__ inline int64_t cache_at(const AttentionOperands& a, int slot, int64_t
 
 /// 16 bytes to shared memory.
 __device__ inline void copy_async(uint32_t to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 __device__ inline void copies_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");

@@ -1,10 +1,10 @@
 // Attention of the short sequences (decode, verify): the keys are split into pieces of kKeyPiece counted from position
 // 0, a second kernel adds the pieces up. What is split, and the order of every sum, depends on a row's position alone.
 //
-// The query heads of a kv head and the rows of its sequence are the rows of one matrix, token by token, so that all of
-// them share one pass over the keys. A block has a piece, each of its warps every fourth 16 keys of it, with a maximum
-// and sums of its own that meet at the end. Keys and values are the tall operands of both products and the few rows
-// the narrow ones: S^T = K Q^T, y^T = V^T P^T. They come through shared memory, where kUnits times 16 keys or values of
+// The query heads of a kv head and the rows of its sequence are the rows of one matrix, token by token, of which up to
+// 16 share a pass over the keys. A block has a piece, each of its warps every fourth 16 keys of it, with a maximum and
+// sums of its own that meet at the end. Keys and values are the tall operands of both products and the few rows the
+// narrow ones: S^T = K Q^T, y^T = V^T P^T. They come through shared memory, where kUnits times 16 keys or values of
 // each warp are on their way, across the borders of pieces: no warp waits for another before the end of a piece.
 #include "ops/attention/attention_cuda.cuh"
 #include "tensor/hopper.cuh"
@@ -18,6 +18,7 @@ constexpr int kRowBytes = kD * 2, kUnitBytes = kKeys * kRowBytes;  // a warp's k
 constexpr int kUnits = 2;                                          // of a warp on their way
 constexpr int kBlocksPerMultiprocessor = 2;
 static_assert(kKeyPiece % kTile == 0 && kD == 2 * kThreads);
+static_assert(8 * kD * sizeof(float) <= kUnitBytes, "sums of eight rows meet where values were");
 
 /// Rows of 512 bytes lie in shared memory with their 16-byte chunks exchanged by the row's last three bits, so that
 /// neither rows nor chunks meet in a bank.
@@ -343,10 +344,13 @@ void launch_pieces(Context& cx, const AttentionOperands& a) {
   const int64_t rows = int64_t{a.row_bound} * (a.heads / a.kv_heads);
   const int64_t tiles = (rows + kOctets * 8 - 1) / (kOctets * 8);
   const int64_t items = a.sequences * tiles * a.kv_heads * a.pieces.count;
-  const int64_t blocks = std::min<int64_t>(items, kBlocksPerMultiprocessor * multiprocessors(cx.device));
   const size_t numbers = static_cast<size_t>(a.sequences) * (sizeof(Sequence) + sizeof(int)) + sizeof(int);
-  launch(cx, "gated_attention: pieces", attend_piece<kOctets>, static_cast<unsigned>(blocks), kThreads,
-         kWarps * kUnits * kUnitBytes + numbers, a);
+  const size_t shared = kWarps * kUnits * kUnitBytes + numbers;
+  const bool all_fit =
+      shared + sizeof(float2) * kWarps * kOctets * 8 <= shared_memory_of_block(cx.device, kBlocksPerMultiprocessor);
+  const int64_t most = (all_fit ? kBlocksPerMultiprocessor : 1) * multiprocessors(cx.device);
+  launch(cx, "gated_attention: pieces", attend_piece<kOctets>, static_cast<unsigned>(std::min(items, most)), kThreads,
+         shared, a);
 }
 
 }  // namespace

@@ -326,6 +326,25 @@ TEST(GatedAttentionCuda, ShortRowsDependOnTheirPositionAlone) {
   }
 }
 
+// More pieces of keys than a GPU has room for blocks: each goes on to others.
+TEST(GatedAttentionCuda, BlocksOfSeveralPiecesKeepTheBits) {
+  NIBBLE_CUDA_OR_SKIP(gpu);
+  Rng rng(88);
+  for (const int32_t count : {1, 4}) {
+    const Inputs in(rng, {64, 16, 256, 64},
+                    {{count, 700, 6}, {count, 650, 2}, {count, 600, 0}, {count, 640, 5}, {count, 520, 1}});
+    expect_oracle(gpu, in);
+    OnGpu together(gpu, in);
+    together.call();
+    for (size_t s = 0; s < in.sequences.size(); ++s) {
+      OnGpu alone(gpu, in);
+      alone.call_alone(s, 0, count);
+      const auto of = [&](const TestTensor& x) { return x.view.rows(in.begin[s], in.begin[s + 1]); };
+      test::expect_same_bits(of(alone.y()), of(together.y()), "alone");
+    }
+  }
+}
+
 TEST(GatedAttentionCuda, RecordedStepsFindNewPositions) {
   NIBBLE_CUDA_OR_SKIP(gpu);
   Rng rng(85);
