@@ -139,6 +139,13 @@ TEST(GateCommand, KilledTwentyTimes) {
   EXPECT_GE(kills, 20);
 }
 
+// A baseline whose first tokens came after so long, however busy this machine is.
+void set_first_token(const std::string& baseline, double ms) {
+  Json json = json_of(baseline);
+  json["ttfat_ms"] = {{"p50", ms}, {"mad", 0}};
+  std::ofstream(baseline) << gate::dump(json);
+}
+
 TEST(GateCommand, ARegressionFailsWhereItIsAskedTo) {
   const Scratch dir;
   const ReplayServer server(right()), worse(wordy());
@@ -147,6 +154,7 @@ TEST(GateCommand, ARegressionFailsWhereItIsAskedTo) {
     return nibble_command(gate_of(with, words({"--recipe", recipe}, flags)));
   };
   EXPECT_EQ(run(server, {"--save-baseline", baseline}).exit_code, 0);
+  set_first_token(baseline, 60'000);
   const Outcome same = run(server, {"--baseline", baseline, "--fail-on-regression"});
   EXPECT_EQ(same.exit_code, 0) << same.out << same.err;
   EXPECT_EQ(same.out.find("regression"), std::string::npos) << same.out;
@@ -156,9 +164,13 @@ TEST(GateCommand, ARegressionFailsWhereItIsAskedTo) {
   const Json json = parse_json(told.out, "report", {.max_keys = 1 << 20}).value();
   ASSERT_EQ(json["regressions"].size(), 1u) << json["regressions"];
   EXPECT_EQ(json["regressions"][0].get<std::string>().substr(0, 31), "concise: 100.0 % then, 0.0 % no");
-  const Outcome failed = run(worse, {"--baseline", baseline, "--fail-on-regression"});
+  Outcome failed = run(worse, {"--baseline", baseline, "--fail-on-regression"});
   EXPECT_EQ(failed.exit_code, 1) << failed.out;
   EXPECT_NE(failed.out.find("regression"), std::string::npos) << failed.out;
+  set_first_token(baseline, 1e-3);
+  failed = run(server, {"--baseline", baseline, "--fail-on-regression"});
+  EXPECT_EQ(failed.exit_code, 1) << failed.out;
+  EXPECT_NE(failed.out.find("slower: first token of an answer"), std::string::npos) << failed.out;
   // A baseline is of one run: with two it is refused before anything is played.
   for (const std::vector<std::string>& flags :
        {std::vector<std::string>{"--against", worse.url(), "--baseline", baseline},
