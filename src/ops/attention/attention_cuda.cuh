@@ -94,13 +94,6 @@ __device__ inline void copies_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-__device__ inline float low_bf16(uint32_t x) {
-  return __uint_as_float(x << 16);
-}
-__device__ inline float high_bf16(uint32_t x) {
-  return __uint_as_float(x & 0xFFFF0000);
-}
-
 /// 2^x; 0 for -infinity.
 __device__ inline float exp2_fast(float x) {
   float y;
@@ -109,6 +102,13 @@ __device__ inline float exp2_fast(float x) {
 }
 __device__ inline float logistic(float x) {
   return __fdividef(1.0f, 1.0f + __expf(-x));
+}
+
+__device__ inline float low_bf16(uint32_t x) {
+  return __uint_as_float(x << 16);
+}
+__device__ inline float high_bf16(uint32_t x) {
+  return __uint_as_float(x & 0xFFFF0000);
 }
 #endif
 
