@@ -123,6 +123,20 @@ __device__ inline uint32_t pack_bf16(float low, float high) {
   return reinterpret_cast<const uint32_t&>(both);
 }
 
+/// Asks for 16 bytes in shared memory, past the L1 cache.
+__device__ inline void copy_async(uint32_t to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+/// All that a thread asked for since the last call is a group.
+__device__ inline void copies_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/// All but the latest kPending groups are there.
+template <int kPending>
+__device__ inline void copies_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
 /// Four 8x8 matrices of BF16 as operands of products: lane l gives the address in shared memory of row l % 8 of matrix
 /// l / 8, and gets two neighbours of row l / 4 of each (turned: of column l / 4).
 __device__ inline void load_matrices(uint32_t row, uint32_t (&m)[4]) {

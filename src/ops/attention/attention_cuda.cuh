@@ -81,19 +81,6 @@ __device__ inline int64_t cache_at(const AttentionOperands& a, int slot, int64_t
   return ((slot * a.capacity + position) * a.kv_heads + kv_head) * a.size;
 }
 
-/// 16 bytes to shared memory.
-__device__ inline void copy_async(uint32_t to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
-}
-__device__ inline void copies_commit() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-/// All but the latest kPending groups are there.
-template <int kPending>
-__device__ inline void copies_wait() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
-
 /// 2^x; 0 for -infinity.
 __device__ inline float exp2_fast(float x) {
   float y;

@@ -167,7 +167,7 @@ __device__ void run_packed(const FewRows& p, const FewRowsGroup& group, uint8_t*
         seek();
       }
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    copies_commit();
     place = place == kLast ? 0 : place + kSlotBytes;
   };
   seek();
@@ -191,7 +191,7 @@ __device__ void run_packed(const FewRows& p, const FewRowsGroup& group, uint8_t*
     LaneInputs x = first;
 #pragma unroll 1
     for (int c = 0; c < own; ++c, x.at += kWarps * kPairColumns * 2) {
-      asm volatile("cp.async.wait_group %0;" ::"n"(kRing - 1) : "memory");
+      copies_wait<kRing - 1>();
       Nvfp4Source::Chunk chunk[kTiles];
 #pragma unroll
       for (int r = 0; r < kTiles; ++r) {

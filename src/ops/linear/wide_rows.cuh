@@ -140,13 +140,13 @@ class Weights {
         }
       }
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    copies_commit();
     at_ = at_ == (kRing - 1) * kPieceBytes ? 0 : at_ + kPieceBytes;
   }
 
   /// The oldest chunk that was asked for; the next ask() takes its place.
   __device__ Nvfp4Source::Chunk next() const {
-    asm volatile("cp.async.wait_group %0;" ::"n"(kRing - 1) : "memory");
+    copies_wait<kRing - 1>();
     const uint8_t* const from = slots_ + at_;
     return {{*reinterpret_cast<const uint4*>(from), *reinterpret_cast<const uint4*>(from + 512)},
             *reinterpret_cast<const uint32_t*>(from + scales_at())};
