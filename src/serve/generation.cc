@@ -46,18 +46,17 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
 std::optional<ApiError> generate(const std::shared_ptr<Service>& service, const std::shared_ptr<Exchange>& exchange,
                                  engine::Request request, std::shared_ptr<GenerationListener> listener) {
   const auto n_prompt = static_cast<int64_t>(request.prompt.size());
-  const CancelToken cancel = request.cancel;
   const auto delivery = std::make_shared<Delivery>(exchange, std::move(listener));
+  // Before the engine knows of it: by the time submit returns this request may have ended and the next one of a batch
+  // may listen in its place.
+  delivery->listen(request.cancel);
   ++service->generating;
   const Status status = service->engine->submit(std::move(request), [service, exchange, delivery](engine::Event event) {
     const bool last = event.finish.has_value();
     exchange->post([delivery, event = std::move(event)]() mutable { delivery->take(std::move(event)); });
     if (last) --service->generating;
   });
-  if (status.ok()) {
-    delivery->listen(cancel);
-    return std::nullopt;
-  }
+  if (status.ok()) return std::nullopt;
   --service->generating;
   if (status.code() == Code::unavailable) return queue_full();
   if (status.code() == Code::device) return device_lost(status.message());

@@ -233,8 +233,9 @@ TEST_F(Leaving, WhileQueued) {
 
 TEST_F(Leaving, InTheMiddleOfABatch) {
   start();
-  engine_->say({"first"});
-  engine_->say(Script{.pieces = {"second"}, .hangs = true});
+  // The first prompt has long ended when its submission returns: the second must have been heard nevertheless.
+  engine_->say(Script{.pieces = {"first"}, .returns_late_s = 0.05});
+  engine_->say(Script{.pieces = {"second"}, .delay_s = 0.1, .hangs = true});
   RawClient client(server_->port());
   client.send(raw_request("POST", "/v1/completions", R"({"prompt":["a","b","c"],"stream":true})"));
   client.read_until("second");

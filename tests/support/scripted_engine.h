@@ -22,8 +22,9 @@ struct Script {
   std::vector<std::string> pieces = {};
   engine::Finish finish = engine::Finish::stop;
   Status error = {};
-  double delay_s = 0;  // before each piece
-  bool hangs = false;  // after the pieces nothing happens until the request is cancelled
+  double delay_s = 0;         // before each piece
+  bool hangs = false;         // after the pieces nothing happens until the request is cancelled
+  double returns_late_s = 0;  // submit returns this long after the engine has begun
 };
 
 class ScriptedEngine : public engine::Engine {
@@ -75,7 +76,7 @@ class ScriptedEngine : public engine::Engine {
   const engine::Info& info() const override { return info_; }
 
   Status submit(engine::Request request, engine::Callback callback) override {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (!lost_.ok()) return lost_;
     if (queue_.size() >= max_queue_) return unavailable("queue: expected at most {} requests", max_queue_.load());
     if (static_cast<int64_t>(request.prompt.size()) >= info_.context) return invalid_argument("prompt: too long");
@@ -85,8 +86,11 @@ class ScriptedEngine : public engine::Engine {
       script = std::move(scripts_.front());
       scripts_.pop_front();
     }
+    const std::chrono::duration<double> late(script.returns_late_s);
     queue_.push_back({std::move(request), std::move(callback), std::move(script)});
     changed_.notify_all();
+    lock.unlock();
+    if (late.count() > 0) std::this_thread::sleep_for(late);
     return {};
   }
   int64_t waiting() const override {
