@@ -2,8 +2,12 @@
 
 #include <sqlite3.h>
 
+#include <chrono>
 #include <cmath>
 #include <limits>
+#include <thread>
+
+#include "base/clock.h"
 
 namespace nibble {
 namespace {
@@ -24,6 +28,18 @@ Status sqlite_error(sqlite3* handle, int code) {
 }
 
 constexpr int kBusyMs = 5000;  // how long to wait for another process
+
+// SQLite waits for other writers everywhere but here: of two that turn a file to WAL it refuses one at once, lest they
+// wait for each other.
+Status begin_log(sqlite3* handle) {
+  const Stopwatch watch;
+  for (;;) {
+    const int code = sqlite3_exec(handle, "PRAGMA journal_mode = WAL", nullptr, nullptr, nullptr);
+    if (code == SQLITE_OK) return {};
+    if (code != SQLITE_BUSY || watch.ms() > kBusyMs) return sqlite_error(handle, code);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
 
 }  // namespace
 
@@ -95,7 +111,8 @@ Result<Database> Database::open(const Path& path, Mode mode) {
   }
   sqlite3_busy_timeout(handle, kBusyMs);
   if (mode == Mode::write) {
-    NIBBLE_RETURN_IF_ERROR(database.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL"));
+    NIBBLE_RETURN_IF_ERROR(begin_log(handle));
+    NIBBLE_RETURN_IF_ERROR(database.execute("PRAGMA synchronous = NORMAL"));
   }
   return database;
 }

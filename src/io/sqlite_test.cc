@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <span>
+#include <thread>
 
 namespace nibble {
 namespace {
@@ -69,6 +71,19 @@ TEST_F(Sqlite, MigratesStepByStep) {
   EXPECT_FALSE(*rows->step());
   EXPECT_TRUE(database->migrate(all).ok());  // nothing to do
   EXPECT_EQ(database->migrate(all.first(1)).code(), Code::unsupported);
+}
+
+// A file without a write-ahead log gets one when its other writer lets go, not an error.
+TEST_F(Sqlite, WaitsToBeginTheLog) {
+  auto busy = Database::open(path_, Database::Mode::write);
+  ASSERT_TRUE(busy.ok());
+  ASSERT_TRUE(busy->execute("PRAGMA journal_mode = DELETE; BEGIN IMMEDIATE; CREATE TABLE t (i)").ok());
+  Status opened;
+  std::thread other([&] { opened = Database::open(path_, Database::Mode::write).status(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_TRUE(busy->execute("COMMIT").ok());
+  other.join();
+  EXPECT_TRUE(opened.ok()) << opened.text();
 }
 
 TEST_F(Sqlite, ErrorsNameTheFile) {
