@@ -256,7 +256,7 @@ TEST_F(ServerTest, StopLetsARequestFinish) {
   server_->stop(5);
   waiter.join();
   EXPECT_NE(client.read_until("[DONE]").find("[DONE]"), std::string::npos);
-  EXPECT_TRUE(kept.closes_within(1));
+  EXPECT_TRUE(kept.closes_within(5));
 }
 
 TEST_F(ServerTest, StopCancelsWhatHangs) {
@@ -269,7 +269,7 @@ TEST_F(ServerTest, StopCancelsWhatHangs) {
   server_->stop(0.05);
   EXPECT_LT(watch.seconds(), 2);
   EXPECT_GT(engine_->cancelled_at(), 0);
-  EXPECT_TRUE(client.closes_within(1));
+  EXPECT_TRUE(client.closes_within(5));
 }
 
 TEST_F(ServerTest, ListsItsModels) {
