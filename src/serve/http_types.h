@@ -64,7 +64,7 @@ class Exchange {
   virtual void after(double seconds, std::function<void()> f) = 0;
 
   /// `f` is called once on the io thread as soon as closed() becomes true, at once if it already is; never after the
-  /// end of the answer.
+  /// end of the answer. A later `f` takes the place of an earlier one; so does that of on_drained.
   virtual void on_close(std::function<void()> f) = 0;
 
   /// `f` is called on the io thread each time the socket has taken all that was written.
