@@ -233,7 +233,7 @@ TEST_F(Leaving, WhileQueued) {
 
 TEST_F(Leaving, InTheMiddleOfABatch) {
   start();
-  // The first prompt has long ended when its submission returns: the second must have been heard nevertheless.
+  // The first prompt has long ended when its submission returns: who leaves then must still reach the second.
   engine_->say(Script{.pieces = {"first"}, .returns_late_s = 0.05});
   engine_->say(Script{.pieces = {"second"}, .delay_s = 0.1, .hangs = true});
   RawClient client(server_->port());
@@ -256,7 +256,7 @@ TEST_F(ServerTest, StopLetsARequestFinish) {
   server_->stop(5);
   waiter.join();
   EXPECT_NE(client.read_until("[DONE]").find("[DONE]"), std::string::npos);
-  EXPECT_TRUE(kept.closes_within(5));
+  EXPECT_TRUE(kept.closes_within(1));
 }
 
 TEST_F(ServerTest, StopCancelsWhatHangs) {
@@ -269,7 +269,7 @@ TEST_F(ServerTest, StopCancelsWhatHangs) {
   server_->stop(0.05);
   EXPECT_LT(watch.seconds(), 2);
   EXPECT_GT(engine_->cancelled_at(), 0);
-  EXPECT_TRUE(client.closes_within(5));
+  EXPECT_TRUE(client.closes_within(1));
 }
 
 TEST_F(ServerTest, ListsItsModels) {

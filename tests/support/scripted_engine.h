@@ -90,7 +90,7 @@ class ScriptedEngine : public engine::Engine {
     queue_.push_back({std::move(request), std::move(callback), std::move(script)});
     changed_.notify_all();
     lock.unlock();
-    if (late.count() > 0) std::this_thread::sleep_for(late);
+    std::this_thread::sleep_for(late);
     return {};
   }
   int64_t waiting() const override {
