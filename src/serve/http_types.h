@@ -64,10 +64,11 @@ class Exchange {
   virtual void after(double seconds, std::function<void()> f) = 0;
 
   /// `f` is called once on the io thread as soon as closed() becomes true, at once if it already is; never after the
-  /// end of the answer. A later `f` takes the place of an earlier one; so does that of on_drained.
+  /// end of the answer. A later `f` takes the place of an earlier one.
   virtual void on_close(std::function<void()> f) = 0;
 
-  /// `f` is called on the io thread each time the socket has taken all that was written.
+  /// `f` is called on the io thread each time the socket has taken all that was written. A later `f` takes the place
+  /// of an earlier one.
   virtual void on_drained(std::function<void()> f) = 0;
 
   static constexpr size_t kBufferBytes = size_t{1} << 20;
